@@ -1,0 +1,5 @@
+//! Bytes to meaning and back, pure: HTTP/2 and gRPC, the etcd services, the binary protocol, the
+//! peer protocol.
+//!
+//! Invariant of absence: no time, no disk, no sockets; `feed` bytes in, take bytes out.
+#![forbid(unsafe_code)]

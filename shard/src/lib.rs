@@ -1,0 +1,2 @@
+//! One core's whole program, pure: `Shard::step(now, inputs, &mut effects)`.
+#![forbid(unsafe_code)]
