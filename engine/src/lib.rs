@@ -8,4 +8,6 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod command;
+pub mod limits;
 pub mod page;

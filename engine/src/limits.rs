@@ -1,0 +1,37 @@
+//! Bounds of the store, with their units. What shapes pages is replicated in the group's first
+//! entry and only checked against these.
+//!
+//! Invariant: the relations at the end hold at compile time.
+
+/// Transactions nested deeper are refused. Each level takes at least one of the 128 operations
+/// that etcd allows, so no valid transaction is deeper.
+pub const TXN_DEPTH_MAX: usize = 128;
+
+/// Largest value that may stand inline in a keys entry. A history record holds an inline key, the
+/// event's value and the value it replaced, and has to fit into a leaf's cell.
+pub const VALUE_INLINE_BYTES_MAX: usize = 768;
+
+/// Largest key that stands inline in a history record; a longer one gets a run of its own there.
+pub const KEY_INLINE_BYTES_MAX: usize = 256;
+
+/// Largest TTL of a lease, etcd's.
+pub const LEASE_TTL_S_MAX: i64 = 9_000_000_000;
+
+/// Events that one compaction step removes at most: part of the log's meaning, since it decides
+/// which pages a step changes.
+pub const COMPACT_STEP_EVENTS_MAX: u32 = 1000;
+
+/// Work units of one slice of a long entry's apply; a unit is about one descent of a tree.
+pub const APPLY_WORK_UNITS_MAX: u32 = 512;
+
+/// Work units of one slice of a long read.
+pub const READ_WORK_UNITS_MAX: u32 = 2048;
+
+/// Packed events of one entry that are handed out; a larger entry's watchers read history.
+pub const ENTRY_EVENTS_SIZE_BYTES_MAX: usize = 4 << 20;
+
+/// Versions whose positions a pass of HashKV holds at once.
+pub const HASH_WINDOW_VERSIONS_MAX: usize = 64 << 10;
+
+/// Pages copied or written of a value that count as one work unit more.
+pub const WORK_UNIT_SIZE_BYTES: usize = 16 << 10;
