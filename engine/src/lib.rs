@@ -11,3 +11,4 @@ pub mod api;
 pub mod command;
 pub mod limits;
 pub mod page;
+pub mod tree;
