@@ -9,6 +9,9 @@
 
 pub mod api;
 pub mod command;
+pub mod engine;
+pub mod lease;
 pub mod limits;
+pub mod mvcc;
 pub mod page;
 pub mod tree;

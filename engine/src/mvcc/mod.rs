@@ -1,0 +1,13 @@
+//! Versions of keys: what a change writes, what a read at a revision sees, what compaction takes
+//! away.
+//!
+//! Three trees: `keys` (key to its newest version), `history` ((main, sub) to the event, with the
+//! version it replaced as an undo record) and `system` (leases, alarms, members). A read at R starts
+//! from the newest version and goes back by undo records, all of them newer than R and so never
+//! compacted.
+
+pub mod budget;
+pub mod hash;
+pub mod history;
+pub mod range;
+pub mod txn_read;
