@@ -4,6 +4,7 @@
 //! Invariant of absence: no time, no disk, no sockets; `feed` bytes in, take bytes out.
 #![forbid(unsafe_code)]
 
+pub mod etcd;
 pub mod grpc;
 pub mod http1;
 pub mod http2;
