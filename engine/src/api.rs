@@ -283,6 +283,27 @@ impl KvList {
         self.bytes.len()
     }
 
+    /// The packed items, in the layout above: what crosses a wire as it is.
+    pub fn packed(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Takes packed items from untrusted bytes; `None` unless they are a row of whole items.
+    pub fn check_packed(bytes: &[u8]) -> Option<KvList> {
+        let mut rest = bytes;
+        let mut count = 0;
+        while !rest.is_empty() {
+            let sizes = rest.get(32..KV_HEADER_SIZE_BYTES)?;
+            let size = |at: usize| {
+                u32::from_le_bytes([sizes[at], sizes[at + 1], sizes[at + 2], sizes[at + 3]])
+            };
+            let item_size = KV_HEADER_SIZE_BYTES as u64 + u64::from(size(0)) + u64::from(size(4));
+            rest = rest.get(usize::try_from(item_size).ok()?..)?;
+            count += 1;
+        }
+        Some(KvList { bytes: bytes.to_vec(), count })
+    }
+
     /// Adds one at the end.
     pub fn push(&mut self, kv: KeyValue<'_>) {
         for field in [kv.create_revision, kv.mod_revision, kv.version, kv.lease] {
@@ -474,6 +495,19 @@ impl EventList {
         self.kvs.size_bytes() + self.kinds.len()
     }
 
+    /// The packed parts: one kind byte an event (bit 0 delete, bit 1 a previous state follows), and
+    /// the key-values.
+    pub fn parts(&self) -> (&[u8], &KvList) {
+        (&self.kinds, &self.kvs)
+    }
+
+    /// Takes the parts from untrusted bytes; `None` unless they fit each other.
+    pub fn check_parts(kinds: &[u8], kvs: KvList) -> Option<EventList> {
+        let known = kinds.iter().all(|kind| *kind < 4);
+        let kvs_count = kinds.len() + kinds.iter().filter(|kind| **kind & 2 != 0).count();
+        (known && kvs_count == kvs.len()).then(|| EventList { kvs, kinds: kinds.to_vec() })
+    }
+
     /// Adds one at the end.
     pub fn push(&mut self, event: Event<'_>) {
         let kind = match event.event_type {
@@ -537,6 +571,13 @@ mod tests {
         assert_eq!(events.len(), 2);
         assert_eq!(events[0], Event { event_type: EventType::Put, kv, prev_kv: None });
         assert_eq!(events[1], Event { event_type: EventType::Delete, kv: gone, prev_kv: Some(kv) });
+
+        let (kinds, kvs) = list.parts();
+        let taken = KvList::check_packed(kvs.packed()).unwrap();
+        assert_eq!(EventList::check_parts(kinds, taken.clone()).unwrap(), list);
+        assert_eq!(EventList::check_parts(&kinds[1..], taken), None);
+        let cut = &kvs.packed()[..kvs.packed().len() - 1];
+        assert_eq!(KvList::check_packed(cut), None);
     }
 
     #[test]

@@ -8,3 +8,4 @@ pub mod etcd;
 pub mod grpc;
 pub mod http1;
 pub mod http2;
+pub mod wire;
