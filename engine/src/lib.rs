@@ -15,3 +15,4 @@ pub mod limits;
 pub mod mvcc;
 pub mod page;
 pub mod tree;
+pub mod wal;

@@ -1,0 +1,16 @@
+//! The write-ahead log of one shard, shared by all its groups: format, writer, recovery.
+//!
+//! Floors: `writer` and `recovery` over `frame` over `record`; nothing here touches a file. The
+//! bytes are described in docs/format/wal.md.
+//! Source: storage.md, WAL.
+
+pub mod buffer;
+pub mod frame;
+pub mod group;
+pub mod limits;
+mod pending;
+pub mod position;
+pub mod record;
+pub mod recovered;
+pub mod source;
+pub mod writer;
