@@ -71,15 +71,3 @@ impl fmt::Display for Malformed {
 }
 
 impl std::error::Error for Malformed {}
-
-/// The gRPC codes that the protocol itself uses; applications may send any.
-pub mod code {
-    /// The request is wrong.
-    pub const INVALID_ARGUMENT: u32 = 3;
-    /// A bound is reached.
-    pub const RESOURCE_EXHAUSTED: u32 = 8;
-    /// The two sides do not fit.
-    pub const FAILED_PRECONDITION: u32 = 9;
-    /// Try again, perhaps elsewhere.
-    pub const UNAVAILABLE: u32 = 14;
-}

@@ -24,7 +24,7 @@ mod txn;
 mod watch;
 
 pub use client::{ClientSession, Message, RequestTooLarge};
-pub use error::{Malformed, code};
+pub use error::Malformed;
 pub use frame::{FLAG_MORE, Frame, FrameHeader, check_frame};
 pub use hello::{
     ClientHello, FEATURE_RECONNECT, FEATURES, MAGIC, ServerHello, ServerIdentity, ServerLimits,

@@ -11,7 +11,8 @@ use super::opcode::Opcode;
 use super::reader::push_text;
 use super::reply::{Reply, ReplyHeader};
 use super::watch::{WatchCanceled, encode_events};
-use engine::api::EventList;
+use crate::etcd::status::{Status, from_reject};
+use engine::api::{EventList, Response};
 use std::collections::BTreeMap;
 
 /// What became of events handed to a watch.
@@ -82,13 +83,24 @@ impl Outbox {
         end_frames(&mut self.output, start, opcode, request_id, self.chunk_size_bytes);
     }
 
-    /// Fails a request with a gRPC code and etcd's text. A watch that was not created yet is gone.
-    pub fn error(&mut self, request_id: u64, code: u32, message: &str) {
+    /// Answers a request with the answer of an applied command, or with the refusal in it.
+    pub fn response(&mut self, request_id: u64, raft_term: u64, response: &Response) {
+        match response {
+            Response::Rejected { reject, .. } => self.error(request_id, &from_reject(*reject)),
+            _ => {
+                let reply = Reply::of(response).expect("only a client's commands are answered");
+                self.reply(request_id, raft_term, reply);
+            }
+        }
+    }
+
+    /// Fails a request. A watch that was not created yet is gone.
+    pub fn error(&mut self, request_id: u64, status: &Status) {
         self.answered(request_id);
         if self.watches.get(&request_id).is_some_and(|watch| watch.state == WatchState::Requested) {
             self.watches.remove(&request_id);
         }
-        self.push_error(request_id, code, message);
+        self.push_error(request_id, status);
     }
 
     /// Answers a watch's creation: it is open. `header.revision` is the store's revision now.
@@ -182,15 +194,15 @@ impl Outbox {
     /// Announces the end: what came so far is answered, requests from now on are dropped, and the
     /// client knows that these were not executed. The connection may be closed once
     /// [`Outbox::is_idle`].
-    pub fn go_away(&mut self, code: u32, message: &str) {
+    pub fn go_away(&mut self, status: &Status) {
         if self.going_away {
             return;
         }
         self.going_away = true;
         let start = begin_frame(&mut self.output);
         self.output.extend_from_slice(&self.request_id_last.to_le_bytes());
-        self.output.extend_from_slice(&code.to_le_bytes());
-        push_text(&mut self.output, message);
+        self.output.extend_from_slice(&(status.code as u32).to_le_bytes());
+        push_text(&mut self.output, &status.message);
         end_frame(&mut self.output, start, Opcode::GoAway, 0);
     }
 
@@ -224,10 +236,10 @@ impl Outbox {
         std::mem::replace(&mut self.output, empty)
     }
 
-    pub(super) fn push_error(&mut self, request_id: u64, code: u32, message: &str) {
+    pub(super) fn push_error(&mut self, request_id: u64, status: &Status) {
         let start = begin_frame(&mut self.output);
-        self.output.extend_from_slice(&code.to_le_bytes());
-        push_text(&mut self.output, message);
+        self.output.extend_from_slice(&(status.code as u32).to_le_bytes());
+        push_text(&mut self.output, &status.message);
         end_frame(&mut self.output, start, Opcode::Error, request_id);
     }
 

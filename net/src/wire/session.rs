@@ -5,7 +5,7 @@
 //! handled any more. How the stream was cut into segments changes nothing.
 //! Source: docs/format/wire.md, and its rules for the order of messages.
 
-use super::error::{Malformed, code};
+use super::error::Malformed;
 use super::frame::{Frame, check_frame};
 use super::hello::{
     ClientHello, FEATURES, ServerHello, ServerIdentity, ServerLimits, VERSION_MAX, VERSION_MIN,
@@ -15,6 +15,7 @@ use super::opcode::Opcode;
 use super::outbox::Outbox;
 use super::request::Request;
 use super::watch::decode_credit;
+use crate::etcd::status::{Code, Status, TOO_MANY_OPS};
 
 /// Whether the session may go on with the next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,15 +70,9 @@ enum State {
     Closed,
 }
 
-/// Why a connection ends.
-struct Fault {
-    code: u32,
-    message: String,
-}
-
-impl From<Malformed> for Fault {
-    fn from(malformed: Malformed) -> Fault {
-        Fault { code: code::INVALID_ARGUMENT, message: malformed.to_string() }
+impl From<Malformed> for Status {
+    fn from(malformed: Malformed) -> Status {
+        Status::new(Code::InvalidArgument, malformed.to_string())
     }
 }
 
@@ -127,10 +122,7 @@ impl WireSession {
             return FeedOutcome::Closed;
         }
         if limits::INPUT_PENDING_BYTES_MAX + self.frame_max() < self.pending() + bytes.len() {
-            return self.close(Fault {
-                code: code::RESOURCE_EXHAUSTED,
-                message: "wire: too much input pends on the connection".to_owned(),
-            });
+            return self.close(&TOO_MUCH_INPUT);
         }
         let walked = if self.pending() == 0 {
             let (consumed, walked) = self.walk(bytes, app);
@@ -149,7 +141,7 @@ impl WireSession {
         };
         match walked {
             Ok(outcome) => outcome,
-            Err(fault) => self.close(fault),
+            Err(fault) => self.close(&fault),
         }
     }
 
@@ -158,7 +150,7 @@ impl WireSession {
         &mut self,
         bytes: &[u8],
         app: &mut impl WireApplication,
-    ) -> (usize, Result<FeedOutcome, Fault>) {
+    ) -> (usize, Result<FeedOutcome, Status>) {
         let mut consumed = 0;
         loop {
             if consumed < bytes.len() && self.outbox.congested() {
@@ -183,7 +175,7 @@ impl WireSession {
         &mut self,
         frame: Frame<'_>,
         app: &mut impl WireApplication,
-    ) -> Result<Flow, Fault> {
+    ) -> Result<Flow, Status> {
         if frame.more {
             return Err(Malformed::Flags.into());
         }
@@ -200,20 +192,18 @@ impl WireSession {
         }
     }
 
-    fn on_hello(&mut self, frame: Frame<'_>) -> Result<Flow, Fault> {
+    fn on_hello(&mut self, frame: Frame<'_>) -> Result<Flow, Status> {
         assert_eq!(self.state, State::AwaitHello);
         if frame.request_id != 0 {
             return Err(Malformed::RequestId.into());
         }
         let hello = ClientHello::decode(frame.body)?;
         let Some(version) = hello.version_chosen() else {
-            return Err(Fault {
-                code: code::FAILED_PRECONDITION,
-                message: format!(
-                    "wire: the client speaks protocol versions {} to {}, this server {} to {}",
-                    hello.version_min, hello.version_max, VERSION_MIN, VERSION_MAX
-                ),
-            });
+            let message = format!(
+                "wire: the client speaks protocol versions {} to {}, this server {} to {}",
+                hello.version_min, hello.version_max, VERSION_MIN, VERSION_MAX
+            );
+            return Err(Status::new(Code::FailedPrecondition, message));
         };
         self.state = State::Open;
         let answer = ServerHello {
@@ -233,7 +223,7 @@ impl WireSession {
         &mut self,
         frame: Frame<'_>,
         app: &mut impl WireApplication,
-    ) -> Result<Flow, Fault> {
+    ) -> Result<Flow, Status> {
         let watch_id = frame.request_id;
         if watch_id == 0 {
             return Err(Malformed::RequestId.into());
@@ -265,7 +255,7 @@ impl WireSession {
         &mut self,
         frame: Frame<'_>,
         app: &mut impl WireApplication,
-    ) -> Result<Flow, Fault> {
+    ) -> Result<Flow, Status> {
         let request_id = frame.request_id;
         if request_id <= self.outbox.request_id_last() {
             return Err(Malformed::RequestId.into());
@@ -285,7 +275,7 @@ impl WireSession {
             Ok(request) => request,
             Err(Malformed::TxnDepth) => {
                 self.outbox.opened(request_id);
-                self.outbox.error(request_id, code::INVALID_ARGUMENT, TOO_MANY_OPS);
+                self.outbox.error(request_id, &TOO_MANY_OPS);
                 return Ok(Flow::Continue);
             }
             Err(malformed) => return Err(malformed.into()),
@@ -294,16 +284,16 @@ impl WireSession {
         if let Request::WatchCreate(create) = &request
             && !self.outbox.maybe_open_watch(request_id, create.credit_bytes)
         {
-            self.outbox.error(request_id, code::RESOURCE_EXHAUSTED, TOO_MANY_WATCHES);
+            self.outbox.error(request_id, &TOO_MANY_WATCHES);
             return Ok(Flow::Continue);
         }
         Ok(app.on_request(&mut self.outbox, request_id, request))
     }
 
-    fn close(&mut self, fault: Fault) -> FeedOutcome {
+    fn close(&mut self, fault: &Status) -> FeedOutcome {
         assert_ne!(self.state, State::Closed);
         self.state = State::Closed;
-        self.outbox.push_error(0, fault.code, &fault.message);
+        self.outbox.push_error(0, fault);
         self.inbound = Vec::new();
         self.inbound_start = 0;
         FeedOutcome::Closed
@@ -331,7 +321,8 @@ impl WireSession {
     }
 }
 
-/// etcd's answer to a transaction deeper than its rule can allow.
-const TOO_MANY_OPS: &str = "etcdserver: too many operations in txn request";
+const TOO_MANY_WATCHES: Status =
+    Status::fixed(Code::ResourceExhausted, "wire: too many watches on one connection");
 
-const TOO_MANY_WATCHES: &str = "wire: too many watches on one connection";
+const TOO_MUCH_INPUT: Status =
+    Status::fixed(Code::ResourceExhausted, "wire: too much input pends on the connection");
