@@ -1,2 +1,16 @@
 //! One core's whole program, pure: `Shard::step(now, inputs, &mut effects)`.
+//!
+//! The contract of a step: the driver drains everything that happened into `inputs`, steps once,
+//! and submits all effects in order. Effects carry no conditions: what must wait for durability is
+//! emitted when the input that says so arrives.
+//! Invariants of absence: no clock, thread, async, OS call or unseeded randomness in here.
 #![forbid(unsafe_code)]
+
+pub mod config;
+pub mod effect;
+pub mod input;
+pub mod limits;
+pub mod message;
+pub mod metrics;
+pub mod placement;
+mod random;
