@@ -15,3 +15,6 @@ pub mod method;
 pub mod proto;
 pub mod protobuf;
 pub mod status;
+
+#[cfg(test)]
+mod testing;

@@ -175,3 +175,174 @@ impl<'a> Intervals<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::api::{PutRequest, RangeRequest, range_contains};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn put(key: &'static str) -> RequestOp<'static> {
+        RequestOp::Put(PutRequest { key: key.as_bytes(), ..PutRequest::default() })
+    }
+
+    fn delete(key: &'static str, range_end: &'static str) -> RequestOp<'static> {
+        RequestOp::DeleteRange(DeleteRangeRequest {
+            key: key.as_bytes(),
+            range_end: range_end.as_bytes(),
+            prev_kv: false,
+        })
+    }
+
+    fn txn(success: &[RequestOp<'static>], failure: &[RequestOp<'static>]) -> RequestOp<'static> {
+        RequestOp::Txn(TxnRequest {
+            compare: Vec::new(),
+            success: success.to_vec(),
+            failure: failure.to_vec(),
+        })
+    }
+
+    fn is_accepted(branch: &[RequestOp<'static>]) -> bool {
+        let [then, otherwise] = [(branch, &[][..]), (&[][..], branch)].map(|(success, failure)| {
+            let RequestOp::Txn(txn) = txn(success, failure) else { unreachable!() };
+            let verdict = check_overlap(&txn);
+            assert!(verdict.is_ok() || verdict == Err(status::DUPLICATE_KEY));
+            verdict.is_ok()
+        });
+        assert_eq!(then, otherwise, "both branches are checked alike");
+        then
+    }
+
+    #[test]
+    fn a_key_is_put_once_and_not_deleted_as_well() {
+        assert!(is_accepted(&[put("a"), put("b"), delete("c", "")]));
+        assert!(!is_accepted(&[put("a"), put("a")]));
+        assert!(!is_accepted(&[put("a"), delete("a", "")]));
+        assert!(!is_accepted(&[delete("a", "c"), put("b")]));
+        assert!(is_accepted(&[delete("a", "c"), put("c")]));
+        assert!(!is_accepted(&[put("z"), delete("b", "\0")]));
+        assert!(is_accepted(&[put("a"), delete("b", "\0")]));
+        assert!(is_accepted(&[put("b"), delete("c", "a")]), "an empty interval covers nothing");
+        assert!(is_accepted(&[delete("a", "c"), delete("b", "d"), delete("a", "")]));
+        assert!(is_accepted(&[
+            put("a"),
+            RequestOp::Range(RangeRequest { key: b"a", ..RangeRequest::default() })
+        ]));
+    }
+
+    #[test]
+    fn nested_changes_count_as_their_parents() {
+        assert!(!is_accepted(&[put("a"), txn(&[put("a")], &[])]));
+        assert!(!is_accepted(&[txn(&[], &[put("a")]), put("a")]));
+        assert!(!is_accepted(&[delete("a", "b"), txn(&[put("a")], &[])]));
+        assert!(!is_accepted(&[txn(&[put("a")], &[]), delete("a", "b")]));
+        assert!(!is_accepted(&[put("a"), txn(&[delete("a", "b")], &[])]));
+        assert!(!is_accepted(&[txn(&[txn(&[], &[put("a")])], &[]), put("a")]));
+        assert!(is_accepted(&[txn(&[put("a")], &[put("a")])]), "only one of them runs");
+        assert!(is_accepted(&[txn(&[put("a")], &[delete("a", "")])]));
+        assert!(!is_accepted(&[txn(&[put("a")], &[]), txn(&[], &[put("a")])]));
+    }
+
+    #[test]
+    fn a_later_sibling_may_delete_what_an_earlier_one_puts_but_not_the_reverse() {
+        assert!(is_accepted(&[txn(&[put("a")], &[]), txn(&[delete("a", "")], &[])]));
+        assert!(!is_accepted(&[txn(&[delete("a", "")], &[]), txn(&[put("a")], &[])]));
+        assert!(is_accepted(&[txn(&[put("a")], &[]), txn(&[], &[delete("", "\0")])]));
+    }
+
+    type Named = (Vec<&'static [u8]>, Vec<(&'static [u8], &'static [u8])>);
+
+    /// The same rule with lists, each compared with each.
+    fn plainly(branch: &[RequestOp<'static>]) -> Option<Named> {
+        let (mut puts, mut deletes): Named = Default::default();
+        for op in branch {
+            if let RequestOp::DeleteRange(delete) = op {
+                deletes.push((delete.key, delete.range_end));
+            }
+        }
+        for op in branch {
+            let RequestOp::Txn(nested) = op else { continue };
+            let (then, otherwise) = (plainly(&nested.success)?, plainly(&nested.failure)?);
+            let inner: Vec<_> = then.0.into_iter().chain(otherwise.0).collect();
+            let covered = |key| deletes.iter().any(|(start, end)| range_contains(start, end, key));
+            if inner.iter().any(|key| puts.contains(key) || covered(key)) {
+                return None;
+            }
+            puts.extend(inner);
+            deletes.extend(then.1.into_iter().chain(otherwise.1));
+        }
+        for op in branch {
+            let RequestOp::Put(put) = op else { continue };
+            let covered = deletes.iter().any(|(start, end)| range_contains(start, end, put.key));
+            if covered || puts.contains(&put.key) {
+                return None;
+            }
+            puts.push(put.key);
+        }
+        Some((puts, deletes))
+    }
+
+    const KEYS: [&str; 14] =
+        ["a", "a\0", "ab", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+    const ENDS: [&str; 6] = ["", "\0", "b", "e", "d", "ab"];
+
+    fn branch() -> impl Strategy<Value = Vec<RequestOp<'static>>> {
+        let leaf = || {
+            prop_oneof![
+                3 => (0..KEYS.len()).prop_map(|key| put(KEYS[key])),
+                1 => (0..KEYS.len(), 0..ENDS.len())
+                    .prop_map(|(key, end)| delete(KEYS[key], ENDS[end])),
+            ]
+        };
+        vec(leaf(), 0..4).prop_recursive(3, 20, 4, move |inner| {
+            let nested =
+                (inner.clone(), inner).prop_map(|(success, failure)| txn(&success, &failure));
+            vec(prop_oneof![leaf(), nested], 0..4)
+        })
+    }
+
+    #[test]
+    fn random_branches_are_judged_as_by_the_plain_rule() {
+        use proptest::strategy::ValueTree;
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let strategy = branch();
+        let mut accepted = 0;
+        let rounds = 4000;
+        for _ in 0..rounds {
+            let branch = strategy.new_tree(&mut runner).unwrap().current();
+            let wanted = plainly(&branch).is_some();
+            assert_eq!(is_accepted(&branch), wanted, "{branch:?}");
+            accepted += usize::from(wanted);
+        }
+        assert!(rounds / 5 < accepted && accepted < rounds * 9 / 10, "{accepted} of {rounds}");
+    }
+
+    #[test]
+    fn intervals_stay_disjoint_and_cover_what_was_inserted() {
+        use proptest::strategy::ValueTree;
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let strategy = vec((0..KEYS.len(), 0..ENDS.len()), 0..8);
+        for _ in 0..2000 {
+            let picks = strategy.new_tree(&mut runner).unwrap().current();
+            let mut intervals = Intervals::default();
+            let mut requests = Vec::new();
+            for (key, end) in picks {
+                let (key, range_end) = (KEYS[key].as_bytes(), ENDS[end].as_bytes());
+                let request = DeleteRangeRequest { key, range_end, prev_kv: false };
+                intervals.insert_request(&request);
+                requests.push(request);
+            }
+            let ends: Vec<_> = intervals.ends.iter().collect();
+            assert!(ends.iter().all(|(start, end)| Edge::before(start) < **end));
+            assert!(ends.windows(2).all(|pair| *pair[0].1 < Edge::before(pair[1].0)));
+            for key in KEYS.map(str::as_bytes) {
+                let covered = requests.iter().any(|r| range_contains(r.key, r.range_end, key));
+                assert_eq!(intervals.contains(key), covered);
+                let alone = BTreeSet::from([key]);
+                assert_eq!(intervals.contains_any(&alone), covered);
+            }
+        }
+    }
+}

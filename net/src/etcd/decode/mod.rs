@@ -12,6 +12,9 @@ mod lease;
 mod txn;
 mod watch;
 
+#[cfg(test)]
+mod differential_test;
+
 pub use kv::{CompactionRequest, decode_compaction, decode_delete_range, decode_put, decode_range};
 pub use lease::{
     LeaseGrantRequest, LeaseTimeToLiveRequest, decode_lease_grant, decode_lease_keep_alive,

@@ -3,7 +3,7 @@
 //! What [`engine::api`] has no word for (an operation without a request, a sort number that etcd
 //! does not know) must still be refused in etcd's order among the other faults. Such an operation
 //! is kept as a *mark*, a range that no client can send ([`check::mark`]), and a transaction with
-//! marks never leaves this file: the check finds the first fault, and that is the answer.
+//! marks never leaves this file: every mark is a fault to the check, and the first is the answer.
 
 use engine::api::{
     Compare, CompareResult, CompareTarget, DeleteRangeRequest, Operand, PutRequest, RequestOp,
@@ -34,7 +34,7 @@ pub fn decode_txn(message: &[u8], ops_max: usize) -> Result<TxnRequest<'_>, Stat
         });
     }
     if reading.has_mark {
-        return Err(check::first_fault_of_marked(&txn, ops_max));
+        check::check_marked(&txn, ops_max)?;
     }
     Ok(txn)
 }

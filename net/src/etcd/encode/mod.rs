@@ -11,6 +11,9 @@ mod lease;
 mod txn;
 mod watch;
 
+#[cfg(test)]
+mod differential_test;
+
 pub use cluster::{
     AlarmMember, encode_alarms, encode_hash, encode_hash_kv, encode_header_only,
     encode_health_check, encode_snapshot,
