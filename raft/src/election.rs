@@ -1,0 +1,590 @@
+//! Elections: the candidate's and the voter's half side by side, with pre-vote, check-quorum and
+//! leader transfer.
+//!
+//! Invariants: a vote is given once a term, to a log at least as complete; requests and answers
+//! leave only when the term, the vote and the entries they claim are durable; a replica leads only
+//! a term that is durable here; a pre-vote changes no term and no vote.
+//! Source: Raft thesis sections 3.4, 3.6, 3.10, 4.2.3, 9.6; replication.md, "Elections and slow
+//! disks", "Damage".
+
+use std::collections::BTreeMap;
+
+use crate::error::{CampaignError, TransferError};
+use crate::message::{Body, CampaignCause, LeaseReads, Message, Verdict};
+use crate::node::RaftNode;
+use crate::progress::ProgressState;
+use crate::quorum::{VoteResult, joint_reached, joint_vote};
+use crate::types::{EntryId, EntryKind, Index, ReplicaId, Role, Term, VoteMemory};
+use crate::unstable::Ballot;
+
+/// A leader transfer that runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Transfer {
+    pub target: ReplicaId,
+    /// It is given up at 0.
+    pub ticks_left: u32,
+}
+
+/// A word from outside that the leader is gone, and the pre-votes it starts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hint {
+    /// Ticks until the next pre-vote.
+    pub ticks_left: u32,
+    pub attempts_left: u32,
+}
+
+/// What a replica may still vote in after its disk lost records.
+#[derive(Clone, Debug)]
+pub(crate) enum VoteFloor {
+    /// Nothing was lost.
+    None,
+    /// Terms told so far; every other voter has to tell one.
+    Collecting(BTreeMap<ReplicaId, Term>),
+    /// No vote in this term or an earlier one.
+    Above(Term),
+}
+
+impl VoteFloor {
+    pub(crate) fn new(memory: VoteMemory) -> VoteFloor {
+        match memory {
+            VoteMemory::Kept => VoteFloor::None,
+            VoteMemory::Lost => VoteFloor::Collecting(BTreeMap::new()),
+        }
+    }
+
+    fn allows(&self, term: Term) -> bool {
+        match self {
+            VoteFloor::None => true,
+            VoteFloor::Collecting(_) => false,
+            VoteFloor::Above(floor) => *floor < term,
+        }
+    }
+}
+
+// The candidate.
+impl RaftNode {
+    /// Campaigns now. A single voter leads as soon as its new term is durable.
+    ///
+    /// # Errors
+    /// [`CampaignError`]: this replica must not, or need not.
+    pub fn campaign(&mut self) -> Result<(), CampaignError> {
+        self.check_may_campaign()?;
+        if self.config.is_pre_vote {
+            self.become_pre_candidate();
+        } else {
+            self.become_candidate(CampaignCause::Timeout);
+        }
+        Ok(())
+    }
+
+    /// Whether this replica may try to lead.
+    ///
+    /// # Errors
+    /// [`CampaignError`] names what is in the way.
+    pub fn check_may_campaign(&self) -> Result<(), CampaignError> {
+        if self.role == Role::Leader {
+            return Err(CampaignError::AlreadyLeader);
+        }
+        if !self.is_voter(self.config.id) {
+            return Err(CampaignError::NotVoter);
+        }
+        let is_restoring = self.snapshot_received.is_some() || self.log.unstable.has_snapshot();
+        if is_restoring || self.health.is_tree_incomplete {
+            return Err(CampaignError::TreeIncomplete);
+        }
+        let is_floor_unknown = matches!(self.vote_floor, VoteFloor::Collecting(_));
+        if self.health.disk.is_stuck || self.health.is_log_damaged || is_floor_unknown {
+            return Err(CampaignError::Unhealthy);
+        }
+        if self.log.has_unapplied_change() {
+            return Err(CampaignError::ConfigurationPending);
+        }
+        Ok(())
+    }
+
+    fn become_pre_candidate(&mut self) {
+        assert!(self.role != Role::Leader);
+        self.role = Role::PreCandidate;
+        self.set_leader(None);
+        self.start_round_of_votes();
+        let last = self.log.last();
+        let term = self.ballot.term.next();
+        self.ask_voters(term, Body::PreVoteRequest { last });
+        self.count_votes();
+    }
+
+    fn become_candidate(&mut self, cause: CampaignCause) {
+        assert!(self.role != Role::Leader);
+        self.role = Role::Candidate;
+        self.set_leader(None);
+        self.ballot = Ballot { term: self.ballot.term.next(), vote: Some(self.config.id) };
+        self.start_round_of_votes();
+        let last = self.log.last();
+        self.ask_voters(self.ballot.term, Body::VoteRequest { last, cause });
+        self.count_votes();
+    }
+
+    fn start_round_of_votes(&mut self) {
+        self.votes.clear();
+        self.election_elapsed_ticks = 0;
+        self.draw_election_timeout();
+    }
+
+    fn ask_voters(&mut self, term: Term, body: Body) {
+        let voters: Vec<ReplicaId> =
+            self.peers.keys().copied().filter(|id| self.is_voter(*id)).collect();
+        for voter in voters {
+            self.send_after_persist_in(voter, term, body.clone());
+        }
+    }
+
+    pub(crate) fn on_pre_vote_answer(&mut self, from: ReplicaId, term: Term, verdict: Verdict) {
+        let is_for_this_round = match verdict {
+            Verdict::Granted => term == self.ballot.term.next(),
+            Verdict::Refused => term <= self.ballot.term,
+        };
+        if self.role == Role::PreCandidate && is_for_this_round {
+            self.votes.entry(from).or_insert(verdict);
+            self.count_votes();
+        }
+    }
+
+    pub(crate) fn on_vote_answer(&mut self, from: ReplicaId, verdict: Verdict) {
+        if self.role == Role::Candidate {
+            self.votes.entry(from).or_insert(verdict);
+            self.count_votes();
+        }
+    }
+
+    /// Looks at where the election stands; called whenever a vote, or the own one's durability,
+    /// arrives.
+    pub(crate) fn count_votes(&mut self) {
+        let own = self.config.id;
+        let is_durable = self.ballot_durable == self.ballot;
+        let is_own_counted = match self.role {
+            Role::PreCandidate => true,
+            Role::Candidate => is_durable,
+            Role::Follower | Role::Leader => return,
+        };
+        let votes = &self.votes;
+        let result = joint_vote(&self.configuration, |id| {
+            if id == own {
+                is_own_counted.then_some(Verdict::Granted)
+            } else {
+                votes.get(&id).copied()
+            }
+        });
+        match result {
+            VoteResult::Pending => {}
+            VoteResult::Lost => self.become_follower(self.ballot.term, None),
+            VoteResult::Won if self.role == Role::PreCandidate => {
+                self.become_candidate(CampaignCause::Timeout);
+            }
+            VoteResult::Won if is_durable => self.become_leader(),
+            VoteResult::Won => {}
+        }
+    }
+
+    fn become_leader(&mut self) {
+        assert!(self.role == Role::Candidate);
+        assert!(self.ballot_durable == self.ballot, "leading a term that is not durable");
+        self.role = Role::Leader;
+        self.set_leader(Some(self.config.id));
+        self.hint = None;
+        self.votes.clear();
+        self.election_elapsed_ticks = 0;
+        self.heartbeat_elapsed_ticks = 0;
+        self.uncommitted_size_bytes = 0;
+        self.is_timeout_now_sent = false;
+        self.round = 0;
+        self.round_ticks.clear();
+        self.reset_peers();
+        // An entry of this term lets the older ones commit (thesis 3.6.2), and a change of the
+        // configuration may stand among those.
+        self.term_start = self.log.last().index.next();
+        self.pending_configuration = self.term_start;
+        let first = self.append_own(EntryKind::Empty, bytes::Bytes::new());
+        assert!(first.index == self.term_start);
+        self.broadcast_heartbeat();
+    }
+}
+
+// The voter.
+impl RaftNode {
+    /// Compares the message's term with the own one. Answers false when the message is done with.
+    pub(crate) fn take_term_of(&mut self, message: &Message) -> bool {
+        let from = message.from;
+        if self.ballot.term < message.term {
+            match message.body {
+                Body::PreVoteRequest { .. } | Body::PreVoteAnswer { verdict: Verdict::Granted } => {
+                }
+                // A live leader was heard: this request may not even raise the term.
+                Body::VoteRequest { cause: CampaignCause::Timeout, .. } if self.is_sticky() => {
+                    return false;
+                }
+                Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => {
+                    self.become_follower(message.term, Some(from));
+                }
+                _ => self.become_follower(message.term, None),
+            }
+            return true;
+        }
+        if message.term < self.ballot.term {
+            match message.body {
+                // Frees a leader, or a candidate, that is stuck in an earlier term.
+                Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => {
+                    self.send_after_persist(from, Body::StaleTerm);
+                }
+                Body::PreVoteRequest { .. } => {
+                    let verdict = Verdict::Refused;
+                    self.send_after_persist(from, Body::PreVoteAnswer { verdict });
+                }
+                Body::PreVoteAnswer { verdict: Verdict::Refused } => return true,
+                _ => {}
+            }
+            return false;
+        }
+        true
+    }
+
+    /// Whether votes are withheld because a leader lives, or may live (thesis section 4.2.3).
+    fn is_sticky(&self) -> bool {
+        let is_leader_heard = self.config.is_check_quorum
+            && self.leader.is_some()
+            && self.election_elapsed_ticks < self.config.election_timeout_ticks;
+        is_leader_heard || self.ticks < self.quiet_until_tick
+    }
+
+    pub(crate) fn on_pre_vote_request(&mut self, from: ReplicaId, term: Term, last: EntryId) {
+        assert!(self.ballot.term <= term);
+        let is_free = self.ballot.term < term || self.has_vote_for(from);
+        let is_granted = is_free
+            && !self.is_sticky()
+            && self.vote_floor.allows(term)
+            && last.is_up_to_date_with(self.log.last());
+        if is_granted {
+            self.postpone_hint();
+            let verdict = Verdict::Granted;
+            self.send_after_persist_in(from, term, Body::PreVoteAnswer { verdict });
+        } else {
+            let verdict = Verdict::Refused;
+            self.send_after_persist(from, Body::PreVoteAnswer { verdict });
+        }
+    }
+
+    pub(crate) fn on_vote_request(&mut self, from: ReplicaId, last: EntryId) {
+        let term = self.ballot.term;
+        let is_granted = self.has_vote_for(from)
+            && self.vote_floor.allows(term)
+            && last.is_up_to_date_with(self.log.last());
+        let verdict = if is_granted { Verdict::Granted } else { Verdict::Refused };
+        if is_granted {
+            assert!(self.ballot.vote.is_none_or(|vote| vote == from));
+            self.ballot.vote = Some(from);
+            self.election_elapsed_ticks = 0;
+            self.postpone_hint();
+        }
+        self.send_after_persist(from, Body::VoteAnswer { verdict });
+    }
+
+    /// Whether the vote of the present term could go to `from`.
+    fn has_vote_for(&self, from: ReplicaId) -> bool {
+        match self.ballot.vote {
+            Some(vote) => vote == from,
+            None => self.leader.is_none(),
+        }
+    }
+
+    /// A message that only the term's leader sends came from `from`.
+    pub(crate) fn follow(
+        &mut self,
+        from: ReplicaId,
+        lease: LeaseReads,
+    ) -> Result<(), crate::error::StepError> {
+        let is_other = self.leader.is_some_and(|leader| leader != from);
+        if self.role == Role::Leader || is_other {
+            return Err(crate::error::StepError::TwoLeaders);
+        }
+        if self.role != Role::Follower {
+            self.become_follower(self.ballot.term, Some(from));
+        }
+        self.set_leader(Some(from));
+        self.election_elapsed_ticks = 0;
+        self.hint = None;
+        if lease == LeaseReads::Served {
+            self.lease_term = Some(self.ballot.term);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn become_follower(&mut self, term: Term, leader: Option<ReplicaId>) {
+        assert!(self.ballot.term <= term);
+        if self.ballot.term < term {
+            self.ballot = Ballot { term, vote: None };
+        }
+        if self.role == Role::Leader {
+            self.transfer = None;
+            self.uncommitted_size_bytes = 0;
+        }
+        self.role = Role::Follower;
+        self.set_leader(leader);
+        self.votes.clear();
+        self.election_elapsed_ticks = 0;
+        self.draw_election_timeout();
+    }
+
+    pub(crate) fn set_leader(&mut self, leader: Option<ReplicaId>) {
+        if self.leader != leader {
+            self.leader = leader;
+            self.reads.lose_all();
+        }
+    }
+
+    /// Forgets the leader but not the term: votes are free again, the own timeout goes on. Does
+    /// nothing where the leader's lease relies on this replica.
+    pub fn forget_leader(&mut self) {
+        if self.role == Role::Follower && self.lease_term != Some(self.ballot.term) {
+            self.set_leader(None);
+        }
+    }
+
+    /// Another voter told its term, in a handshake or a message (see [`VoteMemory::Lost`]).
+    pub fn term_told(&mut self, from: ReplicaId, term: Term) {
+        let VoteFloor::Collecting(told) = &mut self.vote_floor else {
+            return;
+        };
+        let newest = told.entry(from).or_insert(term);
+        *newest = term.max(*newest);
+        let is_told = |id: &ReplicaId| *id == self.config.id || told.contains_key(id);
+        let voters = &self.configuration.voters;
+        if voters.iter().chain(&self.configuration.voters_outgoing).all(is_told) {
+            let floor = told.values().copied().max().unwrap_or_default().max(self.ballot.term);
+            self.vote_floor = VoteFloor::Above(floor);
+            if self.ballot.term < floor {
+                self.become_follower(floor, None);
+            }
+        }
+    }
+
+    pub(crate) fn hear_term_of(&mut self, message: &Message) {
+        match message.body {
+            // These carry a term that nobody may be in.
+            Body::PreVoteRequest { .. } | Body::PreVoteAnswer { .. } => {}
+            _ => self.term_told(message.from, message.term),
+        }
+    }
+
+    /// Whether the term may be older than what this replica once promised.
+    pub(crate) fn is_term_unsure(&self) -> bool {
+        matches!(self.vote_floor, VoteFloor::Collecting(_))
+    }
+}
+
+// Time.
+impl RaftNode {
+    pub(crate) fn draw_election_timeout(&mut self) {
+        let spread = self.random.below(self.config.election_spread_ticks());
+        self.election_timeout_ticks = self.config.election_timeout_ticks + spread;
+    }
+
+    pub(crate) fn tick_follower(&mut self) {
+        self.election_elapsed_ticks = self.election_elapsed_ticks.saturating_add(1);
+        self.heartbeat_elapsed_ticks = self.heartbeat_elapsed_ticks.saturating_add(1);
+        if self.config.heartbeat_interval_ticks <= self.heartbeat_elapsed_ticks {
+            self.heartbeat_elapsed_ticks = 0;
+            self.reads.ask_again();
+        }
+        if self.election_timeout_ticks <= self.election_elapsed_ticks {
+            // Who may not campaign goes on waiting, and its stickiness stays ended.
+            let _ = self.campaign();
+        } else {
+            self.tick_hint();
+        }
+    }
+
+    pub(crate) fn tick_leader(&mut self) {
+        self.election_elapsed_ticks += 1;
+        self.heartbeat_elapsed_ticks += 1;
+        if self.config.election_timeout_ticks <= self.election_elapsed_ticks {
+            self.election_elapsed_ticks = 0;
+            if self.config.is_check_quorum && !self.is_quorum_active() {
+                self.become_follower(self.ballot.term, None);
+                return;
+            }
+        }
+        self.tick_transfer();
+        if self.config.heartbeat_interval_ticks <= self.heartbeat_elapsed_ticks {
+            self.broadcast_heartbeat();
+            self.maybe_hand_over();
+        }
+    }
+
+    /// Whether a quorum was heard of since the last call; starts the next period.
+    fn is_quorum_active(&mut self) -> bool {
+        let own = self.config.id;
+        let peers = &self.peers;
+        let active = joint_reached(&self.configuration, |id| {
+            let is_active = id == own || peers.get(&id).is_some_and(|p| p.is_recently_active);
+            u64::from(is_active)
+        });
+        for progress in self.peers.values_mut() {
+            progress.is_recently_active = false;
+        }
+        0 < active
+    }
+
+    /// The connection to `peer` closed, and dialling it again was refused, or closed before the
+    /// handshake's answer, or was answered by a new incarnation. If that was the leader the wait
+    /// for it ends here; nothing is decided by it.
+    pub fn peer_unreachable_hint(&mut self, peer: ReplicaId) {
+        self.report_unreachable(peer);
+        let is_promised = self.lease_term == Some(self.ballot.term);
+        if self.role != Role::Follower || self.leader != Some(peer) || is_promised {
+            return;
+        }
+        self.set_leader(None);
+        if 0 < self.config.hint_attempts_count_max {
+            self.hint = Some(Hint {
+                ticks_left: self.random.within(0, self.config.hint_delay_ticks_max),
+                attempts_left: self.config.hint_attempts_count_max,
+            });
+        }
+    }
+
+    fn tick_hint(&mut self) {
+        let Some(hint) = &mut self.hint else {
+            return;
+        };
+        if 0 < hint.ticks_left {
+            hint.ticks_left -= 1;
+            return;
+        }
+        assert!(0 < hint.attempts_left);
+        hint.attempts_left -= 1;
+        let attempts_left = hint.attempts_left;
+        if attempts_left == 0 {
+            self.hint = None;
+        }
+        self.postpone_hint();
+        // A hint only ever asks: without pre-vote it would raise terms on a rumour.
+        if self.role != Role::Candidate && self.check_may_campaign().is_ok() {
+            self.become_pre_candidate();
+        }
+    }
+
+    fn postpone_hint(&mut self) {
+        let low = self.config.hint_retry_ticks_min;
+        let high = self.config.hint_retry_ticks_max;
+        if let Some(hint) = &mut self.hint {
+            hint.ticks_left = self.random.within(low, high);
+        }
+    }
+}
+
+// Leader transfer.
+impl RaftNode {
+    /// Hands leadership to `target`, catching it up first; given up after T. A follower passes the
+    /// wish on to the leader.
+    ///
+    /// # Errors
+    /// [`TransferError`]: no transfer was started.
+    pub fn transfer_leader(&mut self, target: ReplicaId) -> Result<(), TransferError> {
+        if self.role != Role::Leader {
+            let leader = self.leader.ok_or(TransferError::NoLeader)?;
+            if leader == target {
+                return Err(TransferError::AlreadyLeader);
+            }
+            self.send_now(leader, Body::TransferRequest { target });
+            return Ok(());
+        }
+        if target == self.config.id {
+            return Err(TransferError::AlreadyLeader);
+        }
+        if !self.may_lead_next(target) {
+            return Err(TransferError::NotVoter);
+        }
+        if self.peers.get(&target).is_none_or(|progress| progress.disk.is_stuck) {
+            return Err(TransferError::TargetStuck);
+        }
+        if self.transfer.is_some_and(|transfer| transfer.target == target) {
+            return Ok(());
+        }
+        let ticks_left = self.config.election_timeout_ticks;
+        self.transfer = Some(Transfer { target, ticks_left });
+        self.is_flush_due = true;
+        self.maybe_send_timeout_now(target);
+        Ok(())
+    }
+
+    pub(crate) fn may_lead_next(&self, id: ReplicaId) -> bool {
+        self.configuration.voters.binary_search(&id).is_ok()
+    }
+
+    pub(crate) fn on_transfer_request(&mut self, target: ReplicaId) {
+        if self.role == Role::Leader {
+            // A wish that cannot be met is dropped, as a wish that was lost would be.
+            let _ = self.transfer_leader(target);
+        }
+    }
+
+    /// Sends TimeoutNow once the target holds the whole log.
+    pub(crate) fn maybe_send_timeout_now(&mut self, peer: ReplicaId) {
+        let is_target = self.transfer.is_some_and(|transfer| transfer.target == peer);
+        let last = self.log.last().index;
+        let is_caught_up = self.peers.get(&peer).is_some_and(|p| p.matched == last);
+        if is_target && is_caught_up {
+            self.is_timeout_now_sent = true;
+            self.send_now(peer, Body::TimeoutNow);
+        }
+    }
+
+    /// The leader asks this replica to campaign: no pre-vote, and voters do not wait.
+    pub(crate) fn on_timeout_now(&mut self) {
+        if self.check_may_campaign().is_ok() {
+            self.become_candidate(CampaignCause::Transfer);
+        }
+    }
+
+    fn tick_transfer(&mut self) {
+        let Some(transfer) = &mut self.transfer else {
+            return;
+        };
+        transfer.ticks_left -= 1;
+        if transfer.ticks_left == 0 {
+            self.transfer = None;
+        }
+    }
+
+    /// A leader whose disk is stuck hands over to the caught-up voter with the youngest unsynced
+    /// write; with none better it stays. The transfer itself needs no write here.
+    fn maybe_hand_over(&mut self) {
+        if !self.health.disk.is_stuck || self.transfer.is_some() {
+            return;
+        }
+        let commit = self.log.commit();
+        let own_age_us = self.health.disk.sync_age_us;
+        let best = self
+            .peers
+            .iter()
+            .filter(|(id, progress)| {
+                self.may_lead_next(**id)
+                    && progress.is_recently_active
+                    && progress.state == ProgressState::Replicate
+                    && commit <= progress.matched
+                    && !progress.disk.is_stuck
+                    && progress.disk.sync_age_us < own_age_us
+            })
+            .min_by_key(|(id, progress)| (progress.disk.sync_age_us, **id))
+            .map(|(id, _)| *id);
+        if let Some(target) = best {
+            let started = self.transfer_leader(target);
+            assert!(started.is_ok(), "the filter above asks for more than a transfer does");
+        }
+    }
+
+    /// First index that a leader of this term may commit by counting.
+    pub(crate) fn is_term_committed(&self) -> bool {
+        assert!(self.role == Role::Leader);
+        Index(0) < self.term_start && self.term_start <= self.log.commit()
+    }
+}

@@ -1,0 +1,545 @@
+//! One replica of the group: the whole surface of this crate.
+//!
+//! Invariants: nobody leads a term that is not durable here; a message that depends on durable
+//! state stands only in `messages_after_persist`; time is counted in ticks, randomness comes from
+//! the configured seed. The handlers stand in election.rs, replication.rs, read_index.rs,
+//! snapshot.rs and membership.rs. Source: architecture.md section 7; Raft thesis figure 3.1.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::config::{Config, Random};
+use crate::election::{Hint, Transfer, VoteFloor};
+use crate::error::{LogError, ProposeError, StartError, StepError};
+use crate::log::RaftLog;
+use crate::membership;
+use crate::message::{Body, LeaseReads, Message, Verdict};
+use crate::progress::{Progress, ProgressState};
+use crate::quorum;
+use crate::read_index::ReadQueue;
+use crate::ready::Ready;
+use crate::types::{
+    Configuration, DiskHealth, Entry, EntryId, EntryKind, HardState, Index, LocalHealth,
+    ReadyNumber, ReplicaId, Restored, Role, Snapshot, SoftState, Term,
+};
+use crate::unstable::Ballot;
+
+/// One replica of a Raft group, as a pure state machine.
+#[derive(Debug)]
+pub struct RaftNode {
+    pub(crate) config: Config,
+    pub(crate) log: RaftLog,
+    pub(crate) random: Random,
+
+    pub(crate) ballot: Ballot,
+    /// Term and vote that are durable.
+    pub(crate) ballot_durable: Ballot,
+    /// Term and vote that were handed over last.
+    pub(crate) ballot_handed: Ballot,
+    pub(crate) vote_floor: VoteFloor,
+
+    pub(crate) role: Role,
+    pub(crate) leader: Option<ReplicaId>,
+    pub(crate) soft_state_handed: SoftState,
+    pub(crate) votes: BTreeMap<ReplicaId, Verdict>,
+
+    pub(crate) ticks: u64,
+    pub(crate) election_elapsed_ticks: u32,
+    pub(crate) election_timeout_ticks: u32,
+    pub(crate) heartbeat_elapsed_ticks: u32,
+    /// After a restart: no vote for others before this tick, because the previous life may have
+    /// promised one to a leader that serves lease reads.
+    pub(crate) quiet_until_tick: u64,
+    pub(crate) hint: Option<Hint>,
+    /// Term whose leader told that it serves lease reads.
+    pub(crate) lease_term: Option<Term>,
+
+    pub(crate) configuration: Configuration,
+    /// Everybody but this replica, voters and learners.
+    pub(crate) peers: BTreeMap<ReplicaId, Progress>,
+    /// The next change of the configuration may be proposed once this is applied.
+    pub(crate) pending_configuration: Index,
+    /// A leader's first entry: it commits nothing before this one.
+    pub(crate) term_start: Index,
+    pub(crate) uncommitted_size_bytes: usize,
+    pub(crate) transfer: Option<Transfer>,
+    /// A leader that sent TimeoutNow serves no lease read for the rest of its term.
+    pub(crate) is_timeout_now_sent: bool,
+    /// Something may have to be sent to the followers.
+    pub(crate) is_flush_due: bool,
+
+    pub(crate) reads: ReadQueue,
+    pub(crate) round: u64,
+    /// (first round, tick at which it was sent), one a tick, oldest first.
+    pub(crate) round_ticks: VecDeque<(u64, u64)>,
+    /// Rounds sent before this tick prove nothing for a lease: the process may have been stopped.
+    pub(crate) lease_from_tick: u64,
+
+    pub(crate) health: LocalHealth,
+    /// The newest checkpoint that the caller could transfer.
+    pub(crate) checkpoint: Snapshot,
+    pub(crate) snapshot_received: Option<Snapshot>,
+    pub(crate) messages_now: Vec<Message>,
+    pub(crate) messages_after_persist: Vec<Message>,
+}
+
+/// What a replica knows at the moment, for status requests, metrics and tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// This replica.
+    pub id: ReplicaId,
+    /// Its term.
+    pub term: Term,
+    /// Its vote in that term.
+    pub vote: Option<ReplicaId>,
+    /// Its role.
+    pub role: Role,
+    /// The leader it knows of.
+    pub leader: Option<ReplicaId>,
+    /// Commit index.
+    pub commit: Index,
+    /// Applied index.
+    pub applied: Index,
+    /// Last entry of its log.
+    pub last: EntryId,
+    /// First index in memory.
+    pub first: Index,
+    /// Up to here its log is durable.
+    pub persisted: Index,
+    /// Whom a leader transfer runs to.
+    pub transfer_target: Option<ReplicaId>,
+    /// Configuration in effect.
+    pub configuration: Configuration,
+    /// A leader's view of the others; empty elsewhere.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// A leader's view of one other replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Who it is.
+    pub id: ReplicaId,
+    /// It is known to hold the log up to here.
+    pub matched: Index,
+    /// The next entry to be sent.
+    pub next: Index,
+    /// How entries are sent.
+    pub state: ProgressState,
+    /// Appends on their way.
+    pub inflight_count: usize,
+    /// Heard of since the last check of the quorum.
+    pub is_recently_active: bool,
+    /// How its disk is doing.
+    pub disk: DiskHealth,
+}
+
+impl RaftNode {
+    /// A follower that continues from what recovery found. Everything in `restored` is durable.
+    ///
+    /// # Errors
+    /// [`StartError`] when the configuration or what was found contradicts itself.
+    pub fn new(config: Config, restored: Restored) -> Result<RaftNode, StartError> {
+        config.check()?;
+        membership::check_configuration(&restored.configuration)
+            .map_err(StartError::Configuration)?;
+        let Restored { hard_state, applied, configuration, entries, vote_memory } = restored;
+        let log = restore_log(&hard_state, applied, entries)?;
+        let ballot = Ballot { term: hard_state.term, vote: hard_state.vote };
+        let mut node = RaftNode {
+            random: Random::new(config.seed),
+            reads: ReadQueue::default(),
+            log,
+            ballot,
+            ballot_durable: ballot,
+            ballot_handed: ballot,
+            vote_floor: VoteFloor::new(vote_memory),
+            role: Role::Follower,
+            leader: None,
+            soft_state_handed: SoftState { term: ballot.term, ..SoftState::default() },
+            votes: BTreeMap::new(),
+            ticks: 0,
+            election_elapsed_ticks: 0,
+            election_timeout_ticks: config.election_timeout_ticks,
+            heartbeat_elapsed_ticks: 0,
+            quiet_until_tick: 0,
+            hint: None,
+            lease_term: None,
+            configuration: Configuration::default(),
+            peers: BTreeMap::new(),
+            pending_configuration: Index(0),
+            term_start: Index(0),
+            uncommitted_size_bytes: 0,
+            transfer: None,
+            is_timeout_now_sent: false,
+            is_flush_due: false,
+            round: 0,
+            round_ticks: VecDeque::new(),
+            lease_from_tick: 0,
+            health: LocalHealth::default(),
+            checkpoint: Snapshot { last: applied, configuration: configuration.clone() },
+            snapshot_received: None,
+            messages_now: Vec::new(),
+            messages_after_persist: Vec::new(),
+            config,
+        };
+        if Term(0) < ballot.term {
+            node.quiet_until_tick = u64::from(node.config.restart_quiet_ticks);
+        }
+        node.install_configuration(configuration);
+        node.draw_election_timeout();
+        Ok(node)
+    }
+
+    /// Takes one message of another replica. A message of an earlier life of its sender, or for
+    /// an earlier life of this one, must not come here.
+    ///
+    /// # Errors
+    /// [`StepError`]; only [`StepError::CommittedConflict`] means that this replica must stop.
+    pub fn step(&mut self, message: Message) -> Result<(), StepError> {
+        self.check_message(&message)?;
+        self.hear_term_of(&message);
+        if !self.take_term_of(&message) {
+            return Ok(());
+        }
+        let Message { from, term, body, .. } = message;
+        match body {
+            Body::PreVoteRequest { last } => self.on_pre_vote_request(from, term, last),
+            Body::PreVoteAnswer { verdict } => self.on_pre_vote_answer(from, term, verdict),
+            Body::VoteRequest { last, .. } => self.on_vote_request(from, last),
+            Body::VoteAnswer { verdict } => self.on_vote_answer(from, verdict),
+            Body::TimeoutNow => self.on_timeout_now(),
+            Body::TransferRequest { target } => self.on_transfer_request(target),
+            Body::Append { previous, commit, lease, entries } => {
+                self.follow(from, lease)?;
+                return self.on_append(from, previous, commit, entries);
+            }
+            Body::AppendAnswer { outcome, disk } => self.on_append_answer(from, outcome, disk)?,
+            Body::Heartbeat { commit, round, lease, disk: _ } => {
+                self.follow(from, lease)?;
+                self.on_heartbeat(from, commit, round);
+            }
+            Body::HeartbeatAnswer { round, disk } => self.on_heartbeat_answer(from, round, disk),
+            Body::Snapshot { snapshot } => {
+                self.follow(from, LeaseReads::NotServed)?;
+                self.on_snapshot(from, snapshot);
+            }
+            Body::ReadIndexRequest { round } => self.on_read_index_request(from, round),
+            Body::ReadIndexAnswer { round, index } => {
+                self.on_read_index_answer(from, round, index);
+            }
+            Body::StaleTerm => {}
+        }
+        Ok(())
+    }
+
+    /// One tick of time passed. A jump of the clock is one tick, whatever its length.
+    pub fn tick(&mut self) {
+        self.ticks += 1;
+        match self.role {
+            Role::Leader => self.tick_leader(),
+            Role::Follower | Role::PreCandidate | Role::Candidate => self.tick_follower(),
+        }
+    }
+
+    /// Proposes an entry. It is in the log under the answered (term, index) only if the entry
+    /// committed there has that term.
+    ///
+    /// # Errors
+    /// [`ProposeError`]: nothing was appended.
+    pub fn propose(&mut self, kind: EntryKind, data: Bytes) -> Result<EntryId, ProposeError> {
+        assert!(kind != EntryKind::ConfigChange, "propose_configuration does that");
+        self.check_may_propose()?;
+        let size_bytes = data.len() + crate::types::ENTRY_OVERHEAD_BYTES;
+        let total = self.uncommitted_size_bytes + size_bytes;
+        if 0 < self.uncommitted_size_bytes && self.config.uncommitted_size_bytes_max < total {
+            return Err(ProposeError::TooManyUncommitted);
+        }
+        Ok(self.append_own(kind, data))
+    }
+
+    pub(crate) fn check_may_propose(&self) -> Result<(), ProposeError> {
+        if self.role != Role::Leader {
+            return Err(ProposeError::NotLeader { leader: self.leader });
+        }
+        if self.transfer.is_some() {
+            return Err(ProposeError::TransferRunning);
+        }
+        if self.health.disk.is_stuck {
+            return Err(ProposeError::DiskStuck);
+        }
+        Ok(())
+    }
+
+    /// Whether [`RaftNode::ready`] has something to say. It may still turn out empty.
+    pub fn has_ready(&self) -> bool {
+        self.is_flush_due
+            || self.reads.is_flush_due()
+            || self.ballot != self.ballot_handed
+            || self.snapshot_received.is_some()
+            || self.log.has_unhanded()
+            || !self.messages_now.is_empty()
+            || !self.messages_after_persist.is_empty()
+            || self.log.has_committed(self.config.applying_size_bytes_max)
+            || self.reads.has_answers()
+            || self.soft_state() != self.soft_state_handed
+    }
+
+    /// Fills `ready` with what is owed since the last call; see the contract in lib.rs.
+    pub fn ready(&mut self, ready: &mut Ready) {
+        ready.clear();
+        self.flush();
+        self.reads.take_answers(&mut ready.read_states, &mut ready.reads_lost);
+        if self.ballot != self.ballot_handed {
+            ready.hard_state = Some(HardState {
+                term: self.ballot.term,
+                vote: self.ballot.vote,
+                commit: self.log.commit(),
+            });
+            self.ballot_handed = self.ballot;
+        }
+        ready.snapshot = self.snapshot_received.take();
+        let last = self.log.take_unhanded(&mut ready.entries);
+        if ready.must_persist() {
+            let ballot = ready.hard_state.map(|_| self.ballot);
+            let snapshot = ready.snapshot.as_ref().map(|snapshot| snapshot.last.index);
+            self.log.unstable.hand_over(ballot, last, snapshot);
+        }
+        std::mem::swap(&mut ready.messages_now, &mut self.messages_now);
+        std::mem::swap(&mut ready.messages_after_persist, &mut self.messages_after_persist);
+        if !self.log.unstable.has_outstanding() {
+            ready.messages_now.append(&mut ready.messages_after_persist);
+        }
+        let size_bytes_max = self.config.applying_size_bytes_max;
+        self.log.take_committed(size_bytes_max, &mut ready.committed);
+        if self.soft_state() != self.soft_state_handed {
+            self.soft_state_handed = self.soft_state();
+            ready.soft_state = Some(self.soft_state_handed);
+        }
+        ready.number = self.log.unstable.number();
+        ready.commit = self.log.commit();
+        assert!(self.messages_now.is_empty());
+        assert!(self.messages_after_persist.is_empty());
+    }
+
+    /// Everything that the Ready `number` and all before it asked to persist is durable.
+    /// Confirming twice does nothing.
+    pub fn persisted(&mut self, number: ReadyNumber) {
+        while let Some(hand_over) = self.log.unstable.confirm(number) {
+            if let Some(ballot) = hand_over.ballot {
+                assert!(self.ballot_durable.term <= ballot.term);
+                self.ballot_durable = ballot;
+            }
+            if let Some(snapshot) = hand_over.snapshot {
+                self.log.unstable.persist_to(snapshot);
+            }
+            if let Some(last) = hand_over.last {
+                assert!(self.log.matches(last), "a replaced entry was confirmed");
+                self.log.unstable.persist_to(last.index);
+            }
+        }
+        match self.role {
+            Role::Leader => self.maybe_commit(),
+            Role::Candidate => self.count_votes(),
+            Role::Follower | Role::PreCandidate => {}
+        }
+    }
+
+    /// The state machine contains everything up to `index`. Changes of the configuration among it
+    /// were given to [`RaftNode::apply_configuration`] before.
+    pub fn applied(&mut self, index: Index) {
+        self.log.apply_to(index);
+        self.maybe_leave_joint();
+    }
+
+    /// Drops entries up to `up_to` from memory: at most what is applied and durable.
+    pub fn compact_log(&mut self, up_to: Index) {
+        self.log.compact(up_to);
+    }
+
+    /// Appends entries from `from` on to `out`: at least one, then up to `size_bytes_max`.
+    ///
+    /// # Errors
+    /// [`LogError`] when `from` is not in memory.
+    pub fn entries(
+        &self,
+        from: Index,
+        size_bytes_max: usize,
+        out: &mut Vec<Entry>,
+    ) -> Result<(), LogError> {
+        self.log.read(from, size_bytes_max, out).map(|_| ())
+    }
+
+    /// Term of the entry at `index`; none when it was dropped or does not exist.
+    pub fn term_of(&self, index: Index) -> Option<Term> {
+        self.log.term_of(index)
+    }
+
+    /// Tells how this replica is doing.
+    pub fn set_health(&mut self, health: LocalHealth) {
+        self.health = health;
+    }
+
+    /// This replica.
+    pub fn id(&self) -> ReplicaId {
+        self.config.id
+    }
+
+    /// Role, leader and term.
+    pub fn soft_state(&self) -> SoftState {
+        SoftState { role: self.role, leader: self.leader, term: self.ballot.term }
+    }
+
+    /// Commit index.
+    pub fn commit(&self) -> Index {
+        self.log.commit()
+    }
+
+    /// Term, vote and commit index as they are now, durable or not.
+    pub fn hard_state(&self) -> HardState {
+        HardState { term: self.ballot.term, vote: self.ballot.vote, commit: self.log.commit() }
+    }
+
+    /// The configuration in effect: that of the last applied change.
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// Everything known, for status requests and metrics. Allocates.
+    pub fn status(&self) -> Status {
+        let is_leader = self.role == Role::Leader;
+        Status {
+            id: self.config.id,
+            term: self.ballot.term,
+            vote: self.ballot.vote,
+            role: self.role,
+            leader: self.leader,
+            commit: self.log.commit(),
+            applied: self.log.applied(),
+            last: self.log.last(),
+            first: self.log.base().index.next(),
+            persisted: self.log.unstable.persisted(),
+            transfer_target: self.transfer.map(|transfer| transfer.target),
+            configuration: self.configuration.clone(),
+            peers: self.peers.iter().filter(|_| is_leader).map(peer_status).collect(),
+        }
+    }
+
+    /// Checks what no correct peer gets wrong, before anything is changed.
+    fn check_message(&self, message: &Message) -> Result<(), StepError> {
+        if message.to != self.config.id || message.from == self.config.id {
+            return Err(StepError::Misaddressed);
+        }
+        if message.from == ReplicaId(0) || TERM_MAX < message.term {
+            return Err(StepError::Malformed);
+        }
+        // Only the answer of a newborn replica may carry term 0.
+        let is_answer = matches!(message.body, Body::PreVoteAnswer { .. } | Body::StaleTerm);
+        if message.term == Term(0) && !is_answer {
+            return Err(StepError::Malformed);
+        }
+        let is_sound = match &message.body {
+            Body::Append { previous, entries, .. } => {
+                is_contiguous(*previous, entries, message.term)
+            }
+            Body::Snapshot { snapshot } => {
+                Index(0) < snapshot.last.index
+                    && snapshot.last.index <= INDEX_MAX
+                    && snapshot.last.term <= message.term
+                    && membership::check_configuration(&snapshot.configuration).is_ok()
+            }
+            Body::PreVoteRequest { last } | Body::VoteRequest { last, .. } => {
+                last.term < message.term && last.index <= INDEX_MAX
+            }
+            _ => true,
+        };
+        if is_sound { Ok(()) } else { Err(StepError::Malformed) }
+    }
+
+    pub(crate) fn send_now(&mut self, to: ReplicaId, body: Body) {
+        let message = Message { from: self.config.id, to, term: self.ballot.term, body };
+        self.messages_now.push(message);
+    }
+
+    pub(crate) fn send_after_persist(&mut self, to: ReplicaId, body: Body) {
+        self.send_after_persist_in(to, self.ballot.term, body);
+    }
+
+    pub(crate) fn send_after_persist_in(&mut self, to: ReplicaId, term: Term, body: Body) {
+        assert!(to != self.config.id);
+        self.messages_after_persist.push(Message { from: self.config.id, to, term, body });
+    }
+
+    pub(crate) fn is_voter(&self, id: ReplicaId) -> bool {
+        membership::is_voter(&self.configuration, id)
+    }
+
+    /// Whether this replica alone is a quorum.
+    pub(crate) fn is_sole_quorum(&self) -> bool {
+        let own = self.config.id;
+        0 < quorum::joint_reached(&self.configuration, |id| u64::from(id == own))
+    }
+}
+
+fn peer_status((id, progress): (&ReplicaId, &Progress)) -> PeerStatus {
+    PeerStatus {
+        id: *id,
+        matched: progress.matched,
+        next: progress.next,
+        state: progress.state,
+        inflight_count: progress.inflights.count(),
+        is_recently_active: progress.is_recently_active,
+        disk: progress.disk,
+    }
+}
+
+/// Whether entries follow `previous` without a gap, in terms that never decrease.
+fn is_contiguous(previous: EntryId, entries: &[Entry], term: Term) -> bool {
+    let mut before = previous;
+    if INDEX_MAX < before.index || (before.index == Index(0)) != (before.term == Term(0)) {
+        return false;
+    }
+    for entry in entries {
+        let follows = entry.index.0 == before.index.0 + 1 && entry.index <= INDEX_MAX;
+        if !follows || entry.term < before.term || entry.term == Term(0) {
+            return false;
+        }
+        before = entry.id();
+    }
+    before.term <= term
+}
+
+/// Checks what recovery found and makes the log of it.
+fn restore_log(
+    hard_state: &HardState,
+    applied: EntryId,
+    entries: Vec<Entry>,
+) -> Result<RaftLog, StartError> {
+    let mut before = applied;
+    if hard_state.term < applied.term || INDEX_MAX < applied.index {
+        return Err(StartError::TermOrder { index: applied.index });
+    }
+    let mut kept = VecDeque::new();
+    for entry in entries {
+        if entry.index <= applied.index {
+            continue;
+        }
+        if entry.index.0 != before.index.0 + 1 || INDEX_MAX < entry.index {
+            let expected = Index(before.index.0 + 1);
+            return Err(StartError::LogGap { expected, found: entry.index });
+        }
+        if entry.term < before.term || hard_state.term < entry.term {
+            return Err(StartError::TermOrder { index: entry.index });
+        }
+        before = entry.id();
+        kept.push_back(entry);
+    }
+    let commit = hard_state.commit.clamp(applied.index, before.index);
+    Ok(RaftLog::new(applied, kept, commit))
+}
+
+/// Greatest term and index that are believed: far from where adding one could overflow, and even
+/// 2^20 forced elections (see `--force-new-cluster`) a second would take half a million years.
+pub const TERM_MAX: Term = Term(1 << 62);
+/// See [`TERM_MAX`].
+pub const INDEX_MAX: Index = Index(1 << 62);
