@@ -36,3 +36,12 @@ pub use reply::{Answer, LeaseTimeToLive, MemberStatus, Reply, ReplyHeader};
 pub use request::Request;
 pub use session::{FeedOutcome, Flow, WireApplication, WireSession};
 pub use watch::{WatchCanceled, WatchCreateRequest, WatchFilter};
+
+#[cfg(test)]
+mod codec_test;
+#[cfg(test)]
+mod golden_test;
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod session_test;

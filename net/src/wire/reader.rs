@@ -85,9 +85,10 @@ pub(super) fn push_text(output: &mut Vec<u8>, text: &str) {
     output.extend_from_slice(&text.as_bytes()[..size]);
 }
 
-/// The size field of a key, value or range end: the frame bound is far below 4 GiB.
+/// The size field of a key, value or range end. What does not fit the field fits no frame either:
+/// it is cut here only to be refused when the frame's size is checked.
 pub(super) fn size_field(bytes: &[u8]) -> U32 {
-    U32::new(u32::try_from(bytes.len()).expect("requests are bounded far below 4 GiB"))
+    U32::new(u32::try_from(bytes.len()).unwrap_or(u32::MAX))
 }
 
 /// A flag byte of which only the bits of `known` may be set.
