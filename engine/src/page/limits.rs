@@ -59,7 +59,7 @@ pub const SPREAD_ROOM_BYTES_MIN: usize = PAGE_CONTENT_BYTES / 8;
 
 const _: () = {
     assert!(KEY_SIZE_BYTES_MAX <= RUN_SIZE_BYTES_MAX);
-    assert!(RUN_SIZE_BYTES_MAX % PAGE_SIZE_BYTES == 0);
+    assert!(RUN_SIZE_BYTES_MAX.is_multiple_of(PAGE_SIZE_BYTES));
     assert!(LONG_KEY_PREFIX_BYTES + RUN_REF_BYTES <= KEY_INLINE_BYTES_MAX);
     // Two entries with short keys, or any single entry, fit a leaf.
     assert!(2 * (VALUE_INLINE_BYTES_MAX + 32) <= PAGE_CONTENT_BYTES);

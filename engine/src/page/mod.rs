@@ -4,10 +4,15 @@
 //! changed ones in an arena until the checkpoint that writes them is durable. What the pages hold is
 //! the business of [`crate::tree`].
 
+mod arena;
+pub(crate) mod cells;
 pub mod checkpoint;
+mod freelist;
 pub mod heap;
 pub mod layout;
 pub mod limits;
 pub mod map;
 pub mod meta;
+pub mod node;
+mod seal;
 pub mod store;

@@ -1,0 +1,414 @@
+//! A tree's page: a slotted page of cells, leaf entries or branch children.
+//!
+//! After the header stand 16-bit slots, in key order, each the offset of a cell; cells grow down
+//! from the page's end. A cell's bytes do not depend on where it lies, so that cells move between
+//! pages as they are. The first cell of a branch has an empty key: it stands for "less than the
+//! next".
+//! Invariants: a page read here was verified against its parent's checksum or was made here, so its
+//! offsets are trusted; count, `heap_start` and `garbage` say exactly what is free.
+//! Source: `docs/format/page.md`.
+
+use super::layout::{
+    BRANCH_CELL_FIXED_BYTES, LEAF_CELL_FIXED_BYTES, PAGE_CONTENT_BYTES, PAGE_HEADER_BYTES,
+    RUN_REF_BYTES, RunRef, header, header_mut,
+};
+use super::map::{Checksum, PAGE_SIZE_BYTES, PageNumber};
+use zerocopy::little_endian::U16;
+
+/// What an entry adds to its branches' sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Weight 1 instead of 0.
+    pub weighs: bool,
+    /// A removal of whole subtrees must see this entry.
+    pub visit: bool,
+}
+
+/// What lies in a range or below a page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Entries.
+    pub entries: u64,
+    /// Sum of their weights.
+    pub weight: u64,
+    /// Whether any has its visit flag, or a long key.
+    pub visit: bool,
+}
+
+impl Summary {
+    /// Adds what lies elsewhere.
+    pub fn add(&mut self, other: Summary) {
+        self.entries += other.entries;
+        self.weight += other.weight;
+        self.visit |= other.visit;
+    }
+}
+
+/// A key as a cell holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredKey<'p> {
+    /// The whole key, or the prefix of a long one.
+    pub inline: &'p [u8],
+    /// The run that holds all of a long key.
+    pub run: Option<RunRef>,
+}
+
+impl StoredKey<'_> {
+    /// The key of a branch's first cell.
+    pub const EMPTY: StoredKey<'static> = StoredKey { inline: &[], run: None };
+
+    /// What it takes in a cell.
+    pub fn size_bytes(&self) -> usize {
+        self.inline.len() + if self.run.is_some() { RUN_REF_BYTES } else { 0 }
+    }
+}
+
+/// An entry, borrowed from a page or a list of cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeafCell<'p> {
+    /// Its key.
+    pub key: StoredKey<'p>,
+    /// Its value.
+    pub value: &'p [u8],
+    /// Its mark.
+    pub mark: Mark,
+}
+
+/// A child, borrowed from a page or a list of cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BranchCell<'p> {
+    /// At or below every key of the child and above every key of the one before; empty in the first.
+    pub key: StoredKey<'p>,
+    /// The child's page.
+    pub child: PageNumber,
+    /// Its content; 0 while it is dirty.
+    pub checksum: Checksum,
+    /// What is below it.
+    pub summary: Summary,
+}
+
+impl<'p> LeafCell<'p> {
+    /// Its size in a page, without the slot.
+    pub fn size_bytes(&self) -> usize {
+        LEAF_CELL_FIXED_BYTES + self.key.size_bytes() + self.value.len()
+    }
+
+    /// Reads a cell that begins at `bytes`.
+    pub fn parse(bytes: &'p [u8]) -> LeafCell<'p> {
+        let key_size = read_u16(bytes, 0);
+        let value_size = read_u16(bytes, 2);
+        let flags = bytes[4];
+        let (key, rest) = parse_key(&bytes[LEAF_CELL_FIXED_BYTES..], key_size, flags);
+        let mark = Mark { weighs: flags & FLAG_WEIGHS != 0, visit: flags & FLAG_VISIT != 0 };
+        LeafCell { key, value: &rest[..value_size], mark }
+    }
+
+    /// Writes it to bytes of exactly its size.
+    pub fn write(&self, bytes: &mut [u8]) {
+        assert!(bytes.len() == self.size_bytes());
+        write_u16(bytes, 0, self.key.inline.len());
+        write_u16(bytes, 2, self.value.len());
+        bytes[4] = leaf_flags(self.mark, self.key.run.is_some());
+        let value_start = write_key(bytes, LEAF_CELL_FIXED_BYTES, &self.key);
+        bytes[value_start..].copy_from_slice(self.value);
+    }
+
+    /// What it adds to its branches.
+    pub fn summary(&self) -> Summary {
+        let visit = self.mark.visit || self.key.run.is_some();
+        Summary { entries: 1, weight: self.mark.weighs as u64, visit }
+    }
+}
+
+impl<'p> BranchCell<'p> {
+    /// Its size in a page, without the slot.
+    pub fn size_bytes(&self) -> usize {
+        BRANCH_CELL_FIXED_BYTES + self.key.size_bytes()
+    }
+
+    /// Reads a cell that begins at `bytes`.
+    pub fn parse(bytes: &'p [u8]) -> BranchCell<'p> {
+        let key_size = read_u16(bytes, 32);
+        let flags = bytes[34];
+        let (key, _) = parse_key(&bytes[BRANCH_CELL_FIXED_BYTES..], key_size, flags);
+        BranchCell {
+            key,
+            child: PageNumber(read_u64(bytes, 0)),
+            checksum: Checksum(read_u64(bytes, 8)),
+            summary: Summary {
+                entries: read_u64(bytes, 16),
+                weight: read_u64(bytes, 24),
+                visit: flags & FLAG_VISIT != 0,
+            },
+        }
+    }
+
+    /// Writes it to bytes of exactly its size.
+    pub fn write(&self, bytes: &mut [u8]) {
+        assert!(bytes.len() == self.size_bytes());
+        write_u64(bytes, 0, self.child.0);
+        write_u64(bytes, 8, self.checksum.0);
+        write_u64(bytes, 16, self.summary.entries);
+        write_u64(bytes, 24, self.summary.weight);
+        write_u16(bytes, 32, self.key.inline.len());
+        bytes[34] = branch_flags(self.summary.visit, self.key.run.is_some());
+        bytes[35] = 0;
+        let end = write_key(bytes, BRANCH_CELL_FIXED_BYTES, &self.key);
+        assert!(end == bytes.len());
+    }
+}
+
+/// A page of a tree, to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Node<'p> {
+    page: &'p [u8],
+}
+
+impl<'p> Node<'p> {
+    /// Reads `page`, which is a tree's page.
+    pub fn new(page: &'p [u8]) -> Node<'p> {
+        assert!(page.len() == PAGE_SIZE_BYTES);
+        Node { page }
+    }
+
+    /// Height over the leaves.
+    pub fn level(&self) -> u8 {
+        header(self.page).level
+    }
+
+    /// Number of cells.
+    pub fn count(&self) -> usize {
+        header(self.page).count.get() as usize
+    }
+
+    /// Bytes of content in use: cells and their slots.
+    pub fn used_bytes(&self) -> usize {
+        let header = header(self.page);
+        let heap = PAGE_SIZE_BYTES - header.heap_start.get() as usize;
+        heap - header.garbage.get() as usize + 2 * header.count.get() as usize
+    }
+
+    fn cell_start(&self, slot: usize) -> usize {
+        read_u16(self.page, PAGE_HEADER_BYTES + 2 * slot)
+    }
+
+    /// The key of a leaf's cell.
+    pub fn leaf_key(&self, slot: usize) -> StoredKey<'p> {
+        let cell = &self.page[self.cell_start(slot)..];
+        parse_key(&cell[LEAF_CELL_FIXED_BYTES..], read_u16(cell, 0), cell[4]).0
+    }
+
+    /// A leaf's cell.
+    pub fn leaf_cell(&self, slot: usize) -> LeafCell<'p> {
+        assert!(slot < self.count());
+        LeafCell::parse(&self.page[self.cell_start(slot)..])
+    }
+
+    /// The key of a branch's cell.
+    pub fn branch_key(&self, slot: usize) -> StoredKey<'p> {
+        let cell = &self.page[self.cell_start(slot)..];
+        parse_key(&cell[BRANCH_CELL_FIXED_BYTES..], read_u16(cell, 32), cell[34]).0
+    }
+
+    /// A branch's cell.
+    pub fn branch_cell(&self, slot: usize) -> BranchCell<'p> {
+        assert!(slot < self.count());
+        BranchCell::parse(&self.page[self.cell_start(slot)..])
+    }
+
+    /// The child of a branch's cell and its content.
+    pub fn child(&self, slot: usize) -> (PageNumber, Checksum) {
+        let cell = &self.page[self.cell_start(slot)..];
+        (PageNumber(read_u64(cell, 0)), Checksum(read_u64(cell, 8)))
+    }
+
+    /// The bytes of a cell of either kind.
+    pub fn cell_bytes(&self, slot: usize) -> &'p [u8] {
+        let start = self.cell_start(slot);
+        let size = if self.level() == 0 {
+            self.leaf_cell(slot).size_bytes()
+        } else {
+            self.branch_cell(slot).size_bytes()
+        };
+        &self.page[start..start + size]
+    }
+
+    /// What lies in the cells before `slot`.
+    pub fn summary_before(&self, slot: usize) -> Summary {
+        assert!(slot <= self.count());
+        let mut sum = Summary::default();
+        if self.level() == 0 {
+            (0..slot).for_each(|slot| sum.add(self.leaf_cell(slot).summary()));
+        } else {
+            (0..slot).for_each(|slot| sum.add(self.branch_cell(slot).summary));
+        }
+        sum
+    }
+
+    /// What lies in or below the page.
+    pub fn summary(&self) -> Summary {
+        self.summary_before(self.count())
+    }
+}
+
+/// Makes room for a cell of `size_bytes` at `slot` and returns its bytes, or `None` if the page is
+/// too full.
+pub fn maybe_open_cell(page: &mut [u8], slot: usize, size_bytes: usize) -> Option<&mut [u8]> {
+    let node = Node::new(page);
+    let count = node.count();
+    assert!(slot <= count);
+    if PAGE_CONTENT_BYTES < node.used_bytes() + size_bytes + 2 {
+        return None;
+    }
+    let slots_end = PAGE_HEADER_BYTES + 2 * count;
+    if (header(page).heap_start.get() as usize) < slots_end + 2 + size_bytes {
+        squeeze(page);
+    }
+    let start = header(page).heap_start.get() as usize - size_bytes;
+    assert!(slots_end + 2 <= start);
+    let slot_at = PAGE_HEADER_BYTES + 2 * slot;
+    page.copy_within(slot_at..slots_end, slot_at + 2);
+    write_u16(page, slot_at, start);
+    let header = header_mut(page);
+    header.count = U16::new(count as u16 + 1);
+    header.heap_start = U16::new(start as u16);
+    Some(&mut page[start..start + size_bytes])
+}
+
+/// Removes the cell at `slot`; its bytes become garbage.
+pub fn remove_cell(page: &mut [u8], slot: usize) {
+    let node = Node::new(page);
+    let count = node.count();
+    assert!(slot < count);
+    let start = node.cell_start(slot);
+    let size = node.cell_bytes(slot).len();
+    let slot_at = PAGE_HEADER_BYTES + 2 * slot;
+    let slots_end = PAGE_HEADER_BYTES + 2 * count;
+    page.copy_within(slot_at + 2..slots_end, slot_at);
+    write_u16(page, slots_end - 2, 0);
+    page[start..start + size].fill(0);
+    let header = header_mut(page);
+    header.count = U16::new(count as u16 - 1);
+    if header.heap_start.get() as usize == start {
+        header.heap_start = U16::new((start + size) as u16);
+    } else {
+        header.garbage = U16::new(header.garbage.get() + size as u16);
+    }
+    if count == 1 {
+        header.heap_start = U16::new(PAGE_SIZE_BYTES as u16);
+        header.garbage = U16::new(0);
+    }
+}
+
+/// Removes all cells.
+pub fn clear_cells(page: &mut [u8]) {
+    page[PAGE_HEADER_BYTES..].fill(0);
+    let header = header_mut(page);
+    header.count = U16::new(0);
+    header.heap_start = U16::new(PAGE_SIZE_BYTES as u16);
+    header.garbage = U16::new(0);
+}
+
+/// Moves the cells together at the page's end, so that all free bytes are contiguous.
+fn squeeze(page: &mut [u8]) {
+    let mut copy = [0u8; PAGE_SIZE_BYTES];
+    copy.copy_from_slice(page);
+    let old = Node::new(&copy);
+    let slots_end = PAGE_HEADER_BYTES + 2 * old.count();
+    let mut start = PAGE_SIZE_BYTES;
+    for slot in 0..old.count() {
+        let cell = old.cell_bytes(slot);
+        start -= cell.len();
+        page[start..start + cell.len()].copy_from_slice(cell);
+        write_u16(page, PAGE_HEADER_BYTES + 2 * slot, start);
+    }
+    page[slots_end..start].fill(0);
+    let header = header_mut(page);
+    header.heap_start = U16::new(start as u16);
+    header.garbage = U16::new(0);
+}
+
+/// Replaces value and mark of an entry by a value of the same length.
+pub fn overwrite_entry(page: &mut [u8], slot: usize, value: &[u8], mark: Mark) {
+    let node = Node::new(page);
+    let start = node.cell_start(slot);
+    let cell = node.leaf_cell(slot);
+    assert!(cell.value.len() == value.len());
+    let end = start + cell.size_bytes();
+    let flags = leaf_flags(mark, cell.key.run.is_some());
+    page[end - value.len()..end].copy_from_slice(value);
+    page[start + 4] = flags;
+}
+
+/// Names another page, not sealed yet, as the child of a branch's cell.
+pub fn replace_child(page: &mut [u8], slot: usize, child: PageNumber) {
+    let start = Node::new(page).cell_start(slot);
+    write_u64(page, start, child.0);
+    write_u64(page, start + 8, 0);
+}
+
+/// Puts the content of a sealed child into a branch's cell.
+pub fn seal_child(page: &mut [u8], slot: usize, checksum: Checksum) {
+    let start = Node::new(page).cell_start(slot);
+    write_u64(page, start + 8, checksum.0);
+}
+
+/// Puts what is below a child into a branch's cell.
+pub fn replace_summary(page: &mut [u8], slot: usize, summary: Summary) {
+    let start = Node::new(page).cell_start(slot);
+    write_u64(page, start + 16, summary.entries);
+    write_u64(page, start + 24, summary.weight);
+    page[start + 34] = branch_flags(summary.visit, page[start + 34] & FLAG_LONG != 0);
+}
+
+fn leaf_flags(mark: Mark, is_long: bool) -> u8 {
+    let weighs = if mark.weighs { FLAG_WEIGHS } else { 0 };
+    weighs | branch_flags(mark.visit, is_long)
+}
+
+fn branch_flags(visit: bool, is_long: bool) -> u8 {
+    let visit = if visit { FLAG_VISIT } else { 0 };
+    let long = if is_long { FLAG_LONG } else { 0 };
+    visit | long
+}
+
+fn parse_key(bytes: &[u8], key_size: usize, flags: u8) -> (StoredKey<'_>, &[u8]) {
+    let (inline, rest) = bytes.split_at(key_size);
+    if flags & FLAG_LONG == 0 {
+        return (StoredKey { inline, run: None }, rest);
+    }
+    let (run, rest) = rest.split_at(RUN_REF_BYTES);
+    let run = RunRef::decode(run).expect("a long key's cell holds a run reference");
+    (StoredKey { inline, run: Some(run) }, rest)
+}
+
+fn write_key(bytes: &mut [u8], start: usize, key: &StoredKey<'_>) -> usize {
+    let inline_end = start + key.inline.len();
+    bytes[start..inline_end].copy_from_slice(key.inline);
+    let Some(run) = key.run else { return inline_end };
+    bytes[inline_end..inline_end + RUN_REF_BYTES].copy_from_slice(&run.encode());
+    inline_end + RUN_REF_BYTES
+}
+
+fn read_u16(bytes: &[u8], at: usize) -> usize {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]]) as usize
+}
+
+fn write_u16(bytes: &mut [u8], at: usize, value: usize) {
+    assert!(value <= u16::MAX as usize);
+    bytes[at..at + 2].copy_from_slice(&(value as u16).to_le_bytes());
+}
+
+fn read_u64(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(word)
+}
+
+fn write_u64(bytes: &mut [u8], at: usize, value: u64) {
+    bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+}
+
+const FLAG_WEIGHS: u8 = 1;
+const FLAG_VISIT: u8 = 2;
+const FLAG_LONG: u8 = 4;

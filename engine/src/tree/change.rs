@@ -1,0 +1,265 @@
+//! Inserting, replacing and removing one entry.
+//!
+//! Everything on the way down is read before the first change. The pages on the way are touched from
+//! the root down, so that a page of this interval always has a parent of this interval; sums in the
+//! branches are corrected from the leaf up.
+//! Invariants: a branch's sums are exact, the visit flag too; an insert or removal that cannot be
+//! done inside its leaf goes on in `regroup`.
+
+use super::regroup::Edit;
+use super::search::{Path, descend};
+use super::{Mark, Summary, Tree};
+use crate::page::layout::{PageKind, RunRef};
+use crate::page::limits::{
+    KEY_INLINE_BYTES_MAX, KEY_SIZE_BYTES_MAX, LONG_KEY_PREFIX_BYTES, MERGE_BELOW_BYTES,
+    VALUE_INLINE_BYTES_MAX,
+};
+use crate::page::map::{Corruption, PageMap};
+use crate::page::node::{
+    LeafCell, Node, StoredKey, maybe_open_cell, overwrite_entry, remove_cell, replace_child,
+    replace_summary,
+};
+use crate::page::store::Store;
+
+/// What a change of a page means for the sums above it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delta {
+    pub entries: i64,
+    pub weight: i64,
+    pub visit: VisitDelta,
+}
+
+/// What a change of a page means for the visit flags above it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum VisitDelta {
+    /// Nothing.
+    Same,
+    /// There is one below now.
+    Set,
+    /// There may be one less: the page must be asked.
+    Ask,
+}
+
+impl Delta {
+    /// From what a page held to what it holds instead.
+    pub fn between(before: Summary, after: Summary) -> Delta {
+        let visit = match (before.visit, after.visit) {
+            (false, true) => VisitDelta::Set,
+            (true, false) => VisitDelta::Ask,
+            _ => VisitDelta::Same,
+        };
+        Delta {
+            entries: after.entries as i64 - before.entries as i64,
+            weight: after.weight as i64 - before.weight as i64,
+            visit,
+        }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.entries == 0 && self.weight == 0 && self.visit == VisitDelta::Same
+    }
+
+    /// Corrects the sum of a page whose own cells say `visit`; what is left for the page above.
+    fn correct(&mut self, sum: Summary, visit: impl FnOnce() -> bool) -> Summary {
+        let after = Summary {
+            entries: sum.entries.checked_add_signed(self.entries).expect("sums are exact"),
+            weight: sum.weight.checked_add_signed(self.weight).expect("sums are exact"),
+            visit: match self.visit {
+                VisitDelta::Same => sum.visit,
+                VisitDelta::Set => true,
+                VisitDelta::Ask => visit(),
+            },
+        };
+        if after.visit == sum.visit {
+            self.visit = VisitDelta::Same;
+        }
+        after
+    }
+}
+
+impl Tree {
+    /// Inserts or replaces. `value` is at most `VALUE_INLINE_BYTES_MAX`, `key` at most
+    /// `KEY_SIZE_BYTES_MAX` long and may be empty. The run of a long key stays the same when its
+    /// value is replaced. Returns whether the key was there.
+    pub fn insert<M: PageMap>(
+        &mut self,
+        store: &mut Store<M>,
+        key: &[u8],
+        value: &[u8],
+        mark: Mark,
+    ) -> Result<bool, Corruption> {
+        assert!(key.len() <= KEY_SIZE_BYTES_MAX && value.len() <= VALUE_INLINE_BYTES_MAX);
+        if self.height == 0 {
+            self.root = store.allocate(PageKind::Leaf, 0);
+            self.height = 1;
+        }
+        let mut path = descend(self, store, key)?;
+        if path.found {
+            self.replace(store, path, value, mark)?;
+            return Ok(true);
+        }
+        self.touch_path(store, &mut path)?;
+        let run = write_long_key(store, key);
+        let inline = if run.is_some() { &key[..LONG_KEY_PREFIX_BYTES] } else { key };
+        let cell = LeafCell { key: StoredKey { inline, run }, value, mark };
+        let leaf = path.leaf();
+        let delta = Delta::between(Summary::default(), cell.summary());
+        match maybe_open_cell(store.image_mut(leaf.page), leaf.slot, cell.size_bytes()) {
+            Some(bytes) => {
+                cell.write(bytes);
+                self.settle(store, &path, path.height - 1, delta);
+            }
+            None => {
+                let mut given = std::mem::take(&mut store.scratch[0]);
+                given.clear();
+                given.push_leaf(&cell);
+                let edit = Edit { depth: path.height - 1, at: leaf.slot, drop: 0 };
+                self.apply(store, &mut path, edit, given, delta)?;
+            }
+        }
+        Ok(false)
+    }
+
+    fn replace<M: PageMap>(
+        &mut self,
+        store: &mut Store<M>,
+        mut path: Path,
+        value: &[u8],
+        mark: Mark,
+    ) -> Result<(), Corruption> {
+        self.touch_path(store, &mut path)?;
+        let leaf = path.leaf();
+        let before = Node::new(store.image_mut(leaf.page)).leaf_cell(leaf.slot);
+        let cell = LeafCell { key: before.key, value, mark };
+        let delta = Delta::between(before.summary(), cell.summary());
+        if before.value.len() == value.len() {
+            overwrite_entry(store.image_mut(leaf.page), leaf.slot, value, mark);
+            self.settle(store, &path, path.height - 1, delta);
+            return Ok(());
+        }
+        let mut given = std::mem::take(&mut store.scratch[0]);
+        let image = store.image_mut(leaf.page);
+        let key = Node::new(image).leaf_cell(leaf.slot).key;
+        given.clear();
+        given.push_leaf(&LeafCell { key, value, mark });
+        let edit = Edit { depth: path.height - 1, at: leaf.slot, drop: 1 };
+        self.apply(store, &mut path, edit, given, delta)
+    }
+
+    /// Removes `key` and its long-key run; returns whether it was there.
+    pub fn remove<M: PageMap>(
+        &mut self,
+        store: &mut Store<M>,
+        key: &[u8],
+    ) -> Result<bool, Corruption> {
+        if self.height == 0 {
+            return Ok(false);
+        }
+        let mut path = descend(self, store, key)?;
+        if !path.found {
+            return Ok(false);
+        }
+        self.touch_path(store, &mut path)?;
+        let leaf = path.leaf();
+        let image = store.image_mut(leaf.page);
+        let before = Node::new(image).leaf_cell(leaf.slot);
+        let run = before.key.run;
+        let delta = Delta::between(before.summary(), Summary::default());
+        remove_cell(image, leaf.slot);
+        let is_low = Node::new(image).used_bytes() < MERGE_BELOW_BYTES;
+        if let Some(run) = run {
+            store.free_run(&run);
+        }
+        if is_low {
+            self.apply_low(store, &mut path, delta)?;
+        } else {
+            self.settle(store, &path, leaf_depth(&path), delta);
+        }
+        Ok(true)
+    }
+
+    /// Settles a leaf that lost cells, joining it with a neighbour if it became low.
+    pub(super) fn apply_low<M: PageMap>(
+        &mut self,
+        store: &mut Store<M>,
+        path: &mut Path,
+        delta: Delta,
+    ) -> Result<(), Corruption> {
+        let mut given = std::mem::take(&mut store.scratch[0]);
+        given.clear();
+        let edit = Edit { depth: leaf_depth(path), at: 0, drop: 0 };
+        self.apply(store, path, edit, given, delta)
+    }
+
+    /// Makes the pages of the way this interval's own, from the root down.
+    #[inline]
+    pub(super) fn touch_path<M: PageMap>(
+        &mut self,
+        store: &mut Store<M>,
+        path: &mut Path,
+    ) -> Result<(), Corruption> {
+        for depth in 0..path.height {
+            let page = path.steps[depth].page;
+            if store.is_own(page) {
+                continue;
+            }
+            if depth == 0 {
+                self.root = store.touch(page, self.checksum)?;
+                path.steps[0].page = self.root;
+                continue;
+            }
+            let parent = path.steps[depth - 1];
+            let (child, checksum) = Node::new(store.image_mut(parent.page)).child(parent.slot);
+            assert!(child == page);
+            let copy = store.touch(page, checksum)?;
+            replace_child(store.image_mut(parent.page), parent.slot, copy);
+            path.steps[depth].page = copy;
+        }
+        Ok(())
+    }
+
+    /// Corrects the sums above the page at `depth`, and the tree's own.
+    pub(super) fn settle<M: PageMap>(
+        &mut self,
+        store: &mut Store<M>,
+        path: &Path,
+        depth: usize,
+        mut delta: Delta,
+    ) {
+        for depth in (0..depth).rev() {
+            if delta.is_nothing() {
+                return;
+            }
+            let parent = path.steps[depth];
+            let (sum, visit_below) = {
+                let node = Node::new(store.image_mut(parent.page));
+                let sum = node.branch_cell(parent.slot).summary;
+                let child = node.child(parent.slot).0;
+                let ask = delta.visit == VisitDelta::Ask;
+                (sum, ask && Node::new(store.image_mut(child)).summary().visit)
+            };
+            let after = delta.correct(sum, || visit_below);
+            replace_summary(store.image_mut(parent.page), parent.slot, after);
+        }
+        self.settle_tree(store, delta);
+    }
+
+    /// Corrects the tree's own sums; its root is this interval's own.
+    pub(super) fn settle_tree<M: PageMap>(&mut self, store: &mut Store<M>, mut delta: Delta) {
+        let sum = Summary { entries: self.entries, weight: self.weight, visit: self.visit };
+        let root = self.root;
+        let after = delta.correct(sum, || Node::new(store.image_mut(root)).summary().visit);
+        self.entries = after.entries;
+        self.weight = after.weight;
+        self.visit = after.visit;
+    }
+}
+
+fn leaf_depth(path: &Path) -> usize {
+    path.height - 1
+}
+
+/// Writes the run of a long key.
+fn write_long_key<M: PageMap>(store: &mut Store<M>, key: &[u8]) -> Option<RunRef> {
+    (KEY_INLINE_BYTES_MAX < key.len()).then(|| store.write_run(key))
+}

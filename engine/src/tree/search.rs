@@ -1,0 +1,254 @@
+//! Comparing with stored keys, and the way from a root to an entry.
+//!
+//! Invariant: a long key's prefix decides unless it ties; only then is its run read.
+
+use super::{Summary, Tree};
+use crate::page::limits::TREE_HEIGHT_MAX;
+use crate::page::map::{Corruption, PageMap, PageNumber};
+use crate::page::node::{Node, StoredKey};
+use crate::page::store::Store;
+use std::cmp::Ordering;
+
+/// One page of a way down.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Step {
+    pub page: PageNumber,
+    /// In a branch the child gone to; in the leaf the entry, or where it would stand.
+    pub slot: usize,
+}
+
+/// The way from a root to an entry's place: `steps[0]` is the root, `steps[height - 1]` the leaf.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Path {
+    pub steps: [Step; TREE_HEIGHT_MAX],
+    pub height: usize,
+    /// Whether the leaf's slot holds the key itself.
+    pub found: bool,
+    /// Whether every branch's slot is its last.
+    pub right_edge: bool,
+}
+
+impl Path {
+    pub fn leaf(&self) -> Step {
+        self.steps[self.height - 1]
+    }
+}
+
+/// How a stored key compares with `key`.
+#[inline]
+pub(super) fn compare<M: PageMap>(
+    store: &Store<M>,
+    stored: StoredKey<'_>,
+    key: &[u8],
+) -> Result<Ordering, Corruption> {
+    let Some(run) = stored.run else { return Ok(stored.inline.cmp(key)) };
+    let prefix_size = stored.inline.len();
+    assert!(prefix_size < run.size_bytes());
+    match stored.inline.cmp(&key[..key.len().min(prefix_size)]) {
+        Ordering::Equal if prefix_size < key.len() => Ok(store.read_run(&run)?.cmp(key)),
+        Ordering::Equal => Ok(Ordering::Greater),
+        decided => Ok(decided),
+    }
+}
+
+/// All of a stored key.
+pub(super) fn whole_key<'s, M: PageMap>(
+    store: &'s Store<M>,
+    stored: StoredKey<'s>,
+) -> Result<&'s [u8], Corruption> {
+    match stored.run {
+        None => Ok(stored.inline),
+        Some(run) => store.read_run(&run),
+    }
+}
+
+/// The first entry of a leaf at or after `key`, and whether it is `key`.
+#[inline]
+pub(super) fn search_leaf<M: PageMap>(
+    store: &Store<M>,
+    leaf: Node<'_>,
+    key: &[u8],
+) -> Result<(usize, bool), Corruption> {
+    let (mut low, mut high) = (0, leaf.count());
+    while low < high {
+        let middle = (low + high) / 2;
+        match compare(store, leaf.leaf_key(middle), key)? {
+            Ordering::Less => low = middle + 1,
+            Ordering::Equal => return Ok((middle, true)),
+            Ordering::Greater => high = middle,
+        }
+    }
+    Ok((low, false))
+}
+
+/// The child of a branch in which `key` belongs: the last with a separator at or below it.
+#[inline]
+pub(super) fn search_branch<M: PageMap>(
+    store: &Store<M>,
+    branch: Node<'_>,
+    key: &[u8],
+) -> Result<usize, Corruption> {
+    let (mut low, mut high) = (1, branch.count());
+    assert!(0 < high, "a branch has a child");
+    while low < high {
+        let middle = (low + high) / 2;
+        match compare(store, branch.branch_key(middle), key)? {
+            Ordering::Greater => high = middle,
+            _ => low = middle + 1,
+        }
+    }
+    Ok(low - 1)
+}
+
+/// Goes down to where `key` is or belongs. The tree is not empty.
+#[inline]
+pub(super) fn descend<M: PageMap>(
+    tree: &Tree,
+    store: &Store<M>,
+    key: &[u8],
+) -> Result<Path, Corruption> {
+    let height = tree.height as usize;
+    assert!(0 < height, "an empty tree has no pages");
+    assert!(height <= TREE_HEIGHT_MAX);
+    let mut path = Path { steps: Default::default(), height, found: false, right_edge: true };
+    let (mut page, mut checksum) = (tree.root, tree.checksum);
+    for depth in 0..height {
+        let node = Node::new(store.page(page, checksum)?);
+        assert!(node.level() as usize == height - 1 - depth);
+        if depth == height - 1 {
+            let (slot, found) = search_leaf(store, node, key)?;
+            path.steps[depth] = Step { page, slot };
+            path.found = found;
+            break;
+        }
+        let slot = search_branch(store, node, key)?;
+        path.steps[depth] = Step { page, slot };
+        path.right_edge &= slot + 1 == node.count();
+        (page, checksum) = node.child(slot);
+    }
+    Ok(path)
+}
+
+impl Tree {
+    /// The value of `key`.
+    pub fn get<'s, M: PageMap>(
+        &self,
+        store: &'s Store<M>,
+        key: &[u8],
+    ) -> Result<Option<&'s [u8]>, Corruption> {
+        let (mut page, mut checksum) = (self.root, self.checksum);
+        for level in (0..self.height).rev() {
+            let node = Node::new(store.page(page, checksum)?);
+            assert!(node.level() == level);
+            if level == 0 {
+                let (slot, found) = search_leaf(store, node, key)?;
+                return Ok(found.then(|| node.leaf_cell(slot).value));
+            }
+            (page, checksum) = node.child(search_branch(store, node, key)?);
+        }
+        Ok(None)
+    }
+
+    /// What lies below `key`.
+    fn summary_below<M: PageMap>(
+        &self,
+        store: &Store<M>,
+        key: &[u8],
+    ) -> Result<Summary, Corruption> {
+        let mut sum = Summary::default();
+        let (mut page, mut checksum) = (self.root, self.checksum);
+        for level in (0..self.height).rev() {
+            let node = Node::new(store.page(page, checksum)?);
+            let slot = if level == 0 {
+                search_leaf(store, node, key)?.0
+            } else {
+                search_branch(store, node, key)?
+            };
+            sum.add(node.summary_before(slot));
+            if 0 < level {
+                (page, checksum) = node.child(slot);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// What lies in `[start, end)`; `None` is without end. O(log entries). The flag is whether any
+    /// page it had to sum up has one; ask it of whole trees only.
+    pub fn range_summary<M: PageMap>(
+        &self,
+        store: &Store<M>,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> Result<Summary, Corruption> {
+        if end.is_some_and(|end| end <= start) {
+            return Ok(Summary::default());
+        }
+        let whole = Summary { entries: self.entries, weight: self.weight, visit: self.visit };
+        let upper = match end {
+            Some(end) => self.summary_below(store, end)?,
+            None => whole,
+        };
+        if start.is_empty() {
+            return Ok(upper);
+        }
+        let lower = self.summary_below(store, start)?;
+        assert!(lower.entries <= upper.entries && lower.weight <= upper.weight);
+        Ok(Summary {
+            entries: upper.entries - lower.entries,
+            weight: upper.weight - lower.weight,
+            visit: upper.visit,
+        })
+    }
+
+    /// Entries in `[start, end)`.
+    pub fn count_range<M: PageMap>(
+        &self,
+        store: &Store<M>,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> Result<u64, Corruption> {
+        Ok(self.range_summary(store, start, end)?.entries)
+    }
+
+    /// Sum of the weights in `[start, end)`.
+    pub fn weight_range<M: PageMap>(
+        &self,
+        store: &Store<M>,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> Result<u64, Corruption> {
+        Ok(self.range_summary(store, start, end)?.weight)
+    }
+
+    /// Reads every page that an insert or removal of `key` may read.
+    pub fn warm<M: PageMap>(&self, store: &Store<M>, key: &[u8]) -> Result<(), Corruption> {
+        if self.height == 0 {
+            return Ok(());
+        }
+        let (mut page, mut checksum) = (self.root, self.checksum);
+        for level in (1..self.height).rev() {
+            let node = Node::new(store.page(page, checksum)?);
+            assert!(node.level() == level);
+            let slot = search_branch(store, node, key)?;
+            let last = (slot + 1).min(node.count() - 1);
+            for near in slot.saturating_sub(1)..=last {
+                let (child, sum) = node.child(near);
+                let child = Node::new(store.page(child, sum)?);
+                if level == 1 {
+                    warm_long_keys(store, child)?;
+                }
+            }
+            (page, checksum) = node.child(slot);
+        }
+        search_leaf(store, Node::new(store.page(page, checksum)?), key)?;
+        Ok(())
+    }
+}
+
+/// Reads the runs of a leaf's long keys: a separator may have to be cut from them.
+fn warm_long_keys<M: PageMap>(store: &Store<M>, leaf: Node<'_>) -> Result<(), Corruption> {
+    for slot in 0..leaf.count() {
+        whole_key(store, leaf.leaf_key(slot))?;
+    }
+    Ok(())
+}
