@@ -183,6 +183,18 @@ fn kind_of(command: &Command<'_>) -> u8 {
     }
 }
 
+/// Writes another proposal id over that of an entry, in place: who receives a request lays the
+/// entry out, who proposes it gives the id.
+pub fn stamp(entry: &mut [u8], proposal: ProposalId) {
+    assert!(COMMAND_HEADER_SIZE_BYTES <= entry.len());
+    assert!(entry[0] == COMMAND_VERSION);
+    let fields = [proposal.member_id, proposal.incarnation, proposal.counter];
+    for (place, field) in entry[2..COMMAND_HEADER_SIZE_BYTES].chunks_exact_mut(8).zip(fields) {
+        place.copy_from_slice(&field.to_le_bytes());
+    }
+    debug_assert!(proposal_id(entry) == Ok(proposal));
+}
+
 fn put_header(kind: u8, proposal: ProposalId, out: &mut Vec<u8>) {
     out.extend_from_slice(&[COMMAND_VERSION, kind]);
     for field in [proposal.member_id, proposal.incarnation, proposal.counter] {
