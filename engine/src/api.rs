@@ -527,6 +527,23 @@ impl EventList {
         self.kinds.clear();
     }
 
+    /// Where the list ends now.
+    pub fn mark(&self) -> EventListMark {
+        EventListMark {
+            kvs_size_bytes: self.kvs.bytes.len(),
+            kvs: self.kvs.count,
+            events: self.kinds.len(),
+        }
+    }
+
+    /// Forgets what was pushed since `mark`.
+    pub fn truncate(&mut self, mark: EventListMark) {
+        assert!(mark.events <= self.kinds.len() && mark.kvs <= self.kvs.count);
+        self.kvs.bytes.truncate(mark.kvs_size_bytes);
+        self.kvs.count = mark.kvs;
+        self.kinds.truncate(mark.events);
+    }
+
     /// In the order of pushing.
     pub fn iter(&self) -> impl Iterator<Item = Event<'_>> {
         let mut kvs = self.kvs.iter();
@@ -536,6 +553,21 @@ impl EventList {
             let event_type = if kind & 1 != 0 { EventType::Delete } else { EventType::Put };
             Event { event_type, kv, prev_kv }
         })
+    }
+}
+
+/// A place in an [`EventList`]: where it ended at some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventListMark {
+    kvs_size_bytes: usize,
+    kvs: usize,
+    events: usize,
+}
+
+impl EventListMark {
+    /// Size of the packed bytes before it.
+    pub fn size_bytes(&self) -> usize {
+        self.kvs_size_bytes + self.events
     }
 }
 
@@ -578,6 +610,12 @@ mod tests {
         assert_eq!(EventList::check_parts(&kinds[1..], taken), None);
         let cut = &kvs.packed()[..kvs.packed().len() - 1];
         assert_eq!(KvList::check_packed(cut), None);
+
+        let (mark, before) = (list.mark(), list.clone());
+        list.push(Event { event_type: EventType::Put, kv, prev_kv: Some(kv) });
+        assert_eq!(mark.size_bytes(), before.size_bytes());
+        list.truncate(mark);
+        assert_eq!(list, before);
     }
 
     #[test]

@@ -50,7 +50,7 @@ fn samples() -> Vec<Command<'static>> {
     vec![
         Command::Genesis {
             page_size_bytes: 4096,
-            value_inline_bytes_max: 768,
+            value_inline_bytes_max: 640,
             interval_pages_max: 10,
             interval_bytes_max: 1 << 33,
         },

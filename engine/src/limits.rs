@@ -9,17 +9,18 @@ pub const TXN_DEPTH_MAX: usize = 128;
 
 /// Largest value that may stand inline in a keys entry. A history record holds an inline key, the
 /// event's value and the value it replaced, and has to fit into a leaf's cell.
-pub const VALUE_INLINE_BYTES_MAX: usize = 768;
+pub const VALUE_INLINE_BYTES_MAX: usize = 640;
 
-/// Largest key that stands inline in a history record; a longer one gets a run of its own there.
-pub const KEY_INLINE_BYTES_MAX: usize = 256;
+/// Largest key that stands inline in a history record; of a longer one the record borrows the run
+/// that the keys tree owns.
+pub const KEY_INLINE_BYTES_MAX: usize = 512;
 
 /// Largest TTL of a lease, etcd's.
 pub const LEASE_TTL_S_MAX: i64 = 9_000_000_000;
 
-/// Events that one compaction step removes at most: part of the log's meaning, since it decides
-/// which pages a step changes.
-pub const COMPACT_STEP_EVENTS_MAX: u32 = 1000;
+/// Pages of history that one compaction step reads or frees, about: part of the log's meaning,
+/// since it decides which pages a step changes.
+pub const COMPACT_STEP_PAGES_MAX: usize = 32;
 
 /// Work units of one slice of a long entry's apply; a unit is about one descent of a tree.
 pub const APPLY_WORK_UNITS_MAX: u32 = 512;
@@ -30,8 +31,12 @@ pub const READ_WORK_UNITS_MAX: u32 = 2048;
 /// Packed events of one entry that are handed out; a larger entry's watchers read history.
 pub const ENTRY_EVENTS_SIZE_BYTES_MAX: usize = 4 << 20;
 
-/// Versions whose positions a pass of HashKV holds at once.
-pub const HASH_WINDOW_VERSIONS_MAX: usize = 64 << 10;
+/// Keys, with their overhead, that a pass of HashKV holds at once.
+pub const HASH_WINDOW_KEYS_SIZE_BYTES_MAX: usize = 16 << 20;
 
-/// Pages copied or written of a value that count as one work unit more.
+/// Changes of a key since the last compaction from which on its versions carry jumps: below, going
+/// back one by one is as cheap.
+pub const CHAIN_JUMP_DEPTH_MIN: u32 = 4;
+
+/// Bytes of a value that count as one work unit more.
 pub const WORK_UNIT_SIZE_BYTES: usize = 16 << 10;

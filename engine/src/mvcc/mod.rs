@@ -7,7 +7,14 @@
 //! compacted.
 
 pub mod budget;
+pub(crate) mod compaction;
 pub mod hash;
 pub mod history;
 pub mod range;
+pub(crate) mod run;
+pub(crate) mod system;
+pub(crate) mod trees;
+pub(crate) mod txn;
 pub mod txn_read;
+pub(crate) mod verify;
+pub mod version;
