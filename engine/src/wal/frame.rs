@@ -9,7 +9,7 @@
 //! lies in the chain.
 //! Source: storage.md, WAL rules 1, 2, 3 and 5; replication.md, Damage.
 
-use super::limits::{BLOCK_SIZE_BYTES, GROUPS_MAX, SEGMENT_SIZE_BYTES_MAX};
+use super::limits::{BLOCK_SIZE_BYTES, GROUPS_MAX, INDEX_MAX, SEGMENT_SIZE_BYTES_MAX};
 use super::position::{GroupId, LogId, RunNumber, WalPosition};
 use super::record::{EntryId, HardState, Install};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -99,6 +99,10 @@ pub struct GroupDirectory {
     pub is_gone: bool,
     /// The frame holds entries written again.
     pub has_rewrites: bool,
+    /// In a segment's head: hard state and end of the log are what recovery could find.
+    pub is_damaged: bool,
+    /// What recovery could not find was restored.
+    pub is_mended: bool,
 }
 
 const HAS_ENTRIES: u64 = 1;
@@ -108,6 +112,9 @@ const HAS_INSTALL: u64 = 8;
 const IS_INSTALLED: u64 = 16;
 const IS_GONE: u64 = 32;
 const HAS_REWRITES: u64 = 64;
+const IS_DAMAGED: u64 = 128;
+const IS_MENDED: u64 = 256;
+const LINE_FLAGS_KNOWN: u64 = 511;
 
 impl GroupDirectory {
     /// A group of which nothing is said yet.
@@ -129,6 +136,8 @@ impl GroupDirectory {
             (self.is_installed, IS_INSTALLED),
             (self.is_gone, IS_GONE),
             (self.has_rewrites, HAS_REWRITES),
+            (self.is_damaged, IS_DAMAGED),
+            (self.is_mended, IS_MENDED),
         ] {
             flags |= if is_set { flag } else { 0 };
         }
@@ -176,7 +185,17 @@ impl DirectoryLine {
             is_installed: has(IS_INSTALLED),
             is_gone: has(IS_GONE),
             has_rewrites: has(HAS_REWRITES),
+            is_damaged: has(IS_DAMAGED),
+            is_mended: has(IS_MENDED),
         }
+    }
+
+    fn is_sane(&self) -> bool {
+        let (first, last) = (self.first_index.get(), self.last_index.get());
+        let indexes = [first, last, self.checkpoint_index.get(), self.install_index.get()];
+        self.flags.get() & !LINE_FLAGS_KNOWN == 0
+            && indexes.iter().all(|index| *index <= INDEX_MAX)
+            && (self.flags.get() & HAS_ENTRIES == 0 || (0 < first && first <= last))
     }
 }
 
@@ -259,16 +278,29 @@ fn size_field(size: usize) -> U32 {
     U32::new(u32::try_from(size).expect("a frame is smaller than a segment"))
 }
 
+/// Why bytes are no header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoFrame {
+    /// Zeros, payload, an old frame that was partly overwritten.
+    Garbage,
+    /// A good header of a format that this program does not write: every version keeps magic,
+    /// checksum, version and position where they are.
+    OtherVersion { version: u16, position: WalPosition },
+}
+
 impl FrameHeader {
     /// A header whose checksum and own relations hold. It proves what it says of itself; whether it
     /// belongs where it was found is for the caller to compare.
-    pub(crate) fn check(bytes: &[u8]) -> Option<FrameHeader> {
-        let (header, _) = FrameHeader::read_from_prefix(bytes).ok()?;
-        if header.magic.get() != MAGIC || header.version.get() != VERSION {
-            return None;
+    pub(crate) fn check(bytes: &[u8]) -> Result<FrameHeader, NoFrame> {
+        let Ok((header, _)) = FrameHeader::read_from_prefix(bytes) else {
+            return Err(NoFrame::Garbage);
+        };
+        if header.magic.get() != MAGIC || header.checksum.get() != header.expected_checksum() {
+            return Err(NoFrame::Garbage);
         }
-        if header.checksum.get() != header.expected_checksum() {
-            return None;
+        if header.version.get() != VERSION {
+            let (version, position) = (header.version.get(), header.position());
+            return Err(NoFrame::OtherVersion { version, position });
         }
         let count = header.directory_count.get() as usize;
         let size = header.size_bytes.get() as usize;
@@ -280,9 +312,9 @@ impl FrameHeader {
             || header.payload_offset_bytes.get() as usize != payload_offset_bytes(count)
             || size != frame_size_bytes(count, payload)
         {
-            return None;
+            return Err(NoFrame::Garbage);
         }
-        Some(header)
+        Ok(header)
     }
 
     fn expected_checksum(&self) -> u64 {
@@ -338,7 +370,8 @@ impl FrameHeader {
         if found != self.directory_checksum.get() {
             return None;
         }
-        <[DirectoryLine]>::ref_from_bytes(bytes).ok()
+        let lines = <[DirectoryLine]>::ref_from_bytes(bytes).ok()?;
+        lines.iter().all(DirectoryLine::is_sane).then_some(lines)
     }
 
     /// The payload's place in `frame`, if it is what the header says.

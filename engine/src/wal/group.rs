@@ -22,6 +22,9 @@ pub struct Span {
 pub struct GroupState {
     /// Whole hard state.
     pub hard_state: HardState,
+    /// Recovery could not read all that was synced of this group: hard state and end of the log
+    /// may be older ones. Stays until the caller says that it is mended.
+    pub is_damaged: bool,
     /// The log is needed behind this entry only.
     pub checkpoint: EntryId,
     /// An install whose copying is not known durable.
@@ -42,6 +45,7 @@ impl GroupState {
             hard_state: Some(self.hard_state),
             checkpoint: Some(self.checkpoint),
             install: self.install,
+            is_damaged: self.is_damaged,
             ..GroupDirectory::default()
         }
     }
@@ -61,6 +65,9 @@ impl GroupState {
         }
         if line.is_installed {
             self.install = None;
+        }
+        if line.is_mended {
+            self.is_damaged = false;
         }
         for (first, last) in rewritten {
             self.place(Span { first: *first, last: *last, segment });
@@ -99,7 +106,7 @@ impl GroupState {
     }
 
     /// Drops what lies at `first` and behind it.
-    fn truncate(&mut self, first: u64) {
+    pub(crate) fn truncate(&mut self, first: u64) {
         while let Some(span) = self.spans.last_mut() {
             if span.last < first {
                 break;

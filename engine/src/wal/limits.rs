@@ -43,6 +43,25 @@ pub const SPARE_BUFFERS_MAX: usize = 4;
 /// A spare buffer larger than this is given back to the allocator.
 pub const SPARE_BUFFER_BYTES_MAX: usize = 4 << 20;
 
+/// Largest index that is accepted; so many entries nobody writes.
+pub const INDEX_MAX: u64 = 1 << 62;
+
+/// Upper bound of a segment's first frame: every group at both ends, every note.
+pub const HEAD_SIZE_BYTES_MAX: u64 = 2 << 20;
+
+/// Files that recovery looks at: kept ones, and some prepared or left over.
+pub const SEGMENT_FILES_MAX: usize = 2 * SEGMENTS_MAX;
+
+/// Recovery reads ahead by this much.
+pub const WINDOW_SIZE_BYTES: usize = 1 << 20;
+
+const _: () = assert!(HEAD_SIZE_BYTES_MAX < SEGMENT_FIRST_SIZE_BYTES);
+const _: () = assert!(ENTRY_DATA_BYTES_MAX as u64 + 2 * HEAD_SIZE_BYTES_MAX < SEGMENT_SIZE_BYTES);
+const _: () = assert!(
+    (2 * GROUPS_MAX * super::frame::LINE_SIZE_BYTES + NOTES_MAX * (NOTE_BYTES_MAX + 16)) as u64
+        + 2 * BLOCK_SIZE_BYTES as u64
+        <= HEAD_SIZE_BYTES_MAX
+);
 const _: () = assert!(FRAME_PAYLOAD_BYTES_TARGET < ENTRY_DATA_BYTES_MAX);
 const _: () = assert!((ENTRY_DATA_BYTES_MAX as u64) <= SEGMENT_SIZE_BYTES / 2);
 const _: () = assert!(SEGMENT_SIZE_BYTES <= SEGMENT_SIZE_BYTES_MAX);

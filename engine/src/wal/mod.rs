@@ -4,6 +4,7 @@
 //! bytes are described in docs/format/wal.md.
 //! Source: storage.md, WAL.
 
+mod assembly;
 pub mod buffer;
 pub mod frame;
 pub mod group;
@@ -12,5 +13,7 @@ mod pending;
 pub mod position;
 pub mod record;
 pub mod recovered;
+pub mod recovery;
+mod scan;
 pub mod source;
 pub mod writer;

@@ -76,14 +76,16 @@ impl PendingFrame {
             Record::Install(group, install) => {
                 let pending = self.group(group);
                 pending.rewritten.clear();
-                let hard_state = pending.line.hard_state;
+                let GroupDirectory { hard_state, is_mended, .. } = pending.line;
                 pending.line = GroupDirectory {
                     hard_state,
+                    is_mended,
                     install: Some(install),
                     ..GroupDirectory::new(group)
                 };
             }
             Record::Installed(group) => self.group(group).line.is_installed = true,
+            Record::Mended(group) => self.group(group).line.is_mended = true,
             Record::Leave(group) => self.group(group).line.is_gone = true,
             Record::Note(key, value) => self.notes.push((key, value.to_vec())),
         }

@@ -67,6 +67,8 @@ impl fmt::Display for WalPosition {
 const OFFSET_BITS: u32 = 32;
 /// Highest segment number that a position can name.
 pub(crate) const SEGMENT_ID_MAX: u64 = (1 << (64 - OFFSET_BITS)) - 1;
+/// Highest one that recovery accepts: what goes on from it has room for its whole life.
+pub(crate) const SEGMENT_ID_RECOVERED_MAX: u64 = SEGMENT_ID_MAX / 2;
 
 #[cfg(test)]
 mod tests {

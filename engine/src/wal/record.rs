@@ -5,7 +5,7 @@
 //! accepts; anything else is [`Malformed`], never a panic.
 
 use super::buffer::WalBuffer;
-use super::limits::{ENTRY_DATA_BYTES_MAX, NOTE_BYTES_MAX};
+use super::limits::{ENTRY_DATA_BYTES_MAX, INDEX_MAX, NOTE_BYTES_MAX};
 use super::position::GroupId;
 use std::fmt;
 use zerocopy::little_endian::{U16, U32, U64};
@@ -68,6 +68,8 @@ pub enum Record<'a> {
     Install(GroupId, Install),
     /// The copying of the last install is durable.
     Installed(GroupId),
+    /// What recovery could not find of the group is restored.
+    Mended(GroupId),
     /// The group left this WAL.
     Leave(GroupId),
     /// A small value of the caller's under a key of its own; the newest counts.
@@ -113,6 +115,7 @@ const KIND_INSTALL: u8 = 5;
 const KIND_INSTALLED: u8 = 6;
 const KIND_LEAVE: u8 = 7;
 const KIND_NOTE: u8 = 8;
+const KIND_MENDED: u8 = 9;
 
 impl Record<'_> {
     /// Size of its layout, padding included.
@@ -123,7 +126,7 @@ impl Record<'_> {
             }
             Record::HardState(..) | Record::Install(..) => 24,
             Record::Checkpoint(..) => 16,
-            Record::Installed(_) | Record::Leave(_) => 0,
+            Record::Installed(_) | Record::Leave(_) | Record::Mended(_) => 0,
             Record::Note(_, value) => value.len(),
         };
         RECORD_HEADER_SIZE_BYTES + body.next_multiple_of(8)
@@ -148,6 +151,7 @@ impl Record<'_> {
             }
             Record::Installed(group) => encode_words(buffer, KIND_INSTALLED, group, &[]),
             Record::Leave(group) => encode_words(buffer, KIND_LEAVE, group, &[]),
+            Record::Mended(group) => encode_words(buffer, KIND_MENDED, group, &[]),
             Record::Note(key, value) => {
                 assert!(value.len() <= NOTE_BYTES_MAX);
                 encode_header(buffer, KIND_NOTE, 0, key, value.len());
@@ -172,7 +176,7 @@ fn encode_header(buffer: &mut WalBuffer, kind: u8, entry_kind: u8, subject: u64,
 }
 
 fn encode_entry(buffer: &mut WalBuffer, kind: u8, entry: EntryRecord<'_>) {
-    assert!(0 < entry.index);
+    assert!(0 < entry.index && entry.index <= INDEX_MAX);
     assert!(entry.data.len() <= ENTRY_DATA_BYTES_MAX);
     let size = ENTRY_PREFIX_SIZE_BYTES + entry.data.len();
     encode_header(buffer, kind, entry.kind, entry.group.0, size);
@@ -222,11 +226,11 @@ fn check_body<'a>(header: &RecordHeader, body: &'a [u8]) -> Result<Record<'a>, M
         }
         KIND_CHECKPOINT => {
             let [index, term] = check_words(body)?;
-            Record::Checkpoint(group, EntryId { index, term })
+            Record::Checkpoint(group, check_entry_id(index, term)?)
         }
         KIND_INSTALL => {
             let [index, term, checksum] = check_words(body)?;
-            Record::Install(group, Install { last: EntryId { index, term }, checksum })
+            Record::Install(group, Install { last: check_entry_id(index, term)?, checksum })
         }
         KIND_INSTALLED => {
             let [] = check_words(body)?;
@@ -235,6 +239,10 @@ fn check_body<'a>(header: &RecordHeader, body: &'a [u8]) -> Result<Record<'a>, M
         KIND_LEAVE => {
             let [] = check_words(body)?;
             Record::Leave(group)
+        }
+        KIND_MENDED => {
+            let [] = check_words(body)?;
+            Record::Mended(group)
         }
         KIND_NOTE if body.len() <= NOTE_BYTES_MAX => Record::Note(header.subject.get(), body),
         KIND_NOTE => return Err(Malformed { reason: "note too large" }),
@@ -248,14 +256,22 @@ fn check_entry<'a>(header: &RecordHeader, body: &'a [u8]) -> Result<EntryRecord<
     }
     let (prefix, data) = body.split_at(ENTRY_PREFIX_SIZE_BYTES);
     let [index, term] = check_words(prefix)?;
-    if index == 0 || index == u64::MAX {
-        return Err(Malformed { reason: "entry index out of range" });
+    check_entry_id(index, term)?;
+    if index == 0 {
+        return Err(Malformed { reason: "entry without an index" });
     }
     if ENTRY_DATA_BYTES_MAX < data.len() {
         return Err(Malformed { reason: "entry too large" });
     }
     let group = GroupId(header.subject.get());
     Ok(EntryRecord { group, index, term, kind: header.entry_kind, data })
+}
+
+fn check_entry_id(index: u64, term: u64) -> Result<EntryId, Malformed> {
+    if INDEX_MAX < index {
+        return Err(Malformed { reason: "index out of range" });
+    }
+    Ok(EntryId { index, term })
 }
 
 fn check_words<const N: usize>(body: &[u8]) -> Result<[u64; N], Malformed> {
@@ -273,7 +289,7 @@ mod tests {
     const ENTRY: EntryRecord<'static> =
         EntryRecord { group: GroupId(3), index: 9, term: 2, kind: 5, data: b"abc" };
 
-    const ALL: [Record<'static>; 8] = [
+    const ALL: [Record<'static>; 9] = [
         Record::Append(ENTRY),
         Record::Rewrite(ENTRY),
         Record::HardState(GroupId(3), HardState { term: 2, vote: 1, commit: 8 }),
@@ -281,6 +297,7 @@ mod tests {
         Record::Install(GroupId(3), Install { last: EntryId { index: 4, term: 1 }, checksum: 77 }),
         Record::Installed(GroupId(3)),
         Record::Leave(GroupId(3)),
+        Record::Mended(GroupId(3)),
         Record::Note(12, b"birth"),
     ];
 

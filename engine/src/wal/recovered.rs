@@ -6,8 +6,8 @@
 
 use super::group::GroupState;
 use super::position::{GroupId, LogId, RunNumber, SegmentId, WalPosition};
-use super::record::EntryId;
-use super::writer::{SegmentFile, Start};
+use super::record::{EntryId, Malformed};
+use super::writer::{SegmentFile, SegmentSizes, Start};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -40,6 +40,10 @@ pub struct RecoveredGroup {
     /// Last run in which this WAL spoke of the group; among several WALs the highest one wins.
     pub run: RunNumber,
     /// Hard state, checkpoint, install and end of the log, as far as the log says.
+    ///
+    /// Where `is_damaged` is set, a frame was lost with both its directories: the replica does not
+    /// vote before every other voter told its term. A missing entry that a peer brings is written by
+    /// `rewrite_entry`, which displaces nothing; `append_mended` ends the damage.
     pub state: GroupState,
     /// Entries behind the checkpoint in the order of their indexes, with holes where `missing`
     /// says so.
@@ -47,9 +51,10 @@ pub struct RecoveredGroup {
     /// Index ranges behind the checkpoint that were synced once and are lost: to be fetched from
     /// peers before the replica campaigns or serves past them.
     pub missing: Vec<(u64, u64)>,
-    /// A frame was lost with both its directories and the writer said nothing later of this hard
-    /// state: it must not vote before every other voter told its term.
-    pub is_hard_state_lost: bool,
+    /// A frame that may have held a hard state is lost, and no later one was found.
+    pub(crate) is_hard_state_lost: bool,
+    /// A frame that may have moved the log's end is lost, and no later one says where it is.
+    pub(crate) is_last_lost: bool,
 }
 
 /// What a WAL holds.
@@ -93,6 +98,7 @@ impl Recovered {
             segments: self.segments.clone(),
             groups,
             notes: self.notes.clone(),
+            sizes: SegmentSizes::default(),
         }
     }
 }
@@ -110,6 +116,14 @@ pub enum RecoverError {
     BadSegmentId(SegmentId),
     /// More files than a writer keeps.
     TooManySegments(usize),
+    /// More groups than a writer accepts.
+    TooManyGroups,
+    /// More notes than a writer accepts.
+    TooManyNotes,
+    /// Written by a program with another format.
+    OtherVersion(u16),
+    /// The frame is whole, but a record in it makes no sense.
+    Malformed(WalPosition, Malformed),
 }
 
 impl fmt::Display for RecoverError {
@@ -124,6 +138,14 @@ impl fmt::Display for RecoverError {
             }
             RecoverError::BadSegmentId(id) => write!(f, "bad WAL segment number {}", id.0),
             RecoverError::TooManySegments(count) => write!(f, "{count} WAL segments are too many"),
+            RecoverError::TooManyGroups => write!(f, "too many groups in one WAL"),
+            RecoverError::TooManyNotes => write!(f, "too many notes in one WAL"),
+            RecoverError::OtherVersion(version) => {
+                write!(f, "the WAL has format version {version}, which is not known here")
+            }
+            RecoverError::Malformed(position, malformed) => {
+                write!(f, "WAL frame at {position}: {malformed}")
+            }
         }
     }
 }

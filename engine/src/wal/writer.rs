@@ -60,6 +60,23 @@ pub struct Start {
     pub groups: BTreeMap<GroupId, GroupState>,
     /// Notes that it goes on with.
     pub notes: BTreeMap<u64, Vec<u8>>,
+    /// Sizes of the segments to come.
+    pub sizes: SegmentSizes,
+}
+
+/// Sizes of segments. The default is what a server uses; entries must be smaller than a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentSizes {
+    /// Of a run's first segment.
+    pub first_bytes: u64,
+    /// Of the others.
+    pub other_bytes: u64,
+}
+
+impl Default for SegmentSizes {
+    fn default() -> SegmentSizes {
+        SegmentSizes { first_bytes: SEGMENT_FIRST_SIZE_BYTES, other_bytes: SEGMENT_SIZE_BYTES }
+    }
 }
 
 impl Start {
@@ -74,6 +91,7 @@ impl Start {
             segments: Vec::new(),
             groups: BTreeMap::new(),
             notes: BTreeMap::new(),
+            sizes: SegmentSizes::default(),
         }
     }
 }
@@ -100,8 +118,11 @@ pub struct Writer {
     run: RunNumber,
     current: Option<Current>,
     next: Next,
+    sizes: SegmentSizes,
     /// Segments kept, oldest first, the current one last.
     segments: VecDeque<SegmentFile>,
+    /// Segments that nothing needs once the position beside them is synced.
+    leaving: VecDeque<(SegmentFile, WalPosition)>,
     groups: BTreeMap<GroupId, GroupState>,
     /// Ends of the groups' logs with pending records counted in.
     tails: BTreeMap<GroupId, EntryId>,
@@ -128,13 +149,19 @@ impl Writer {
         assert!(start.end.segment() < start.next_segment);
         assert!(start.groups.len() <= GROUPS_MAX);
         let tails = start.groups.iter().map(|(group, state)| (*group, state.last)).collect();
-        let file = SegmentFile { id: start.next_segment, size_bytes: SEGMENT_FIRST_SIZE_BYTES };
+        for size in [start.sizes.first_bytes, start.sizes.other_bytes] {
+            assert!(size.is_multiple_of(BLOCK_SIZE_BYTES as u64));
+            assert!(size <= SEGMENT_SIZE_BYTES_MAX);
+        }
+        let file = SegmentFile { id: start.next_segment, size_bytes: start.sizes.first_bytes };
         Writer {
             log_id: start.log_id,
             run: start.run,
             current: None,
             next: Next { file, is_ready: false },
+            sizes: start.sizes,
             segments: start.segments.into(),
+            leaving: VecDeque::new(),
             groups: start.groups,
             tails,
             notes: start.notes,
@@ -199,6 +226,13 @@ impl Writer {
         self.push(&Record::Installed(group));
     }
 
+    /// What recovery could not find of the group (`is_damaged`) is restored: its missing entries are
+    /// written again, its hard state is at least what it had promised.
+    pub fn append_mended(&mut self, group: GroupId) {
+        self.tail_mut(group);
+        self.push(&Record::Mended(group));
+    }
+
     /// The group goes on in another WAL, where its state is synced already.
     pub fn append_leave(&mut self, group: GroupId) {
         assert!(self.tails.remove(&group).is_some());
@@ -235,13 +269,14 @@ impl Writer {
 
     /// Whether no more proposals should be taken before something is written or released.
     pub fn is_full(&self) -> bool {
-        PENDING_BYTES_MAX <= self.pending_bytes() || SEGMENTS_MAX <= self.segments.len()
+        PENDING_BYTES_MAX <= self.pending_bytes() || SEGMENTS_MAX <= self.kept_count()
     }
 
     /// The file to prepare: pre-written with zeros or recycled, its name durable. Asked for as
     /// soon as the segment before it is begun; `None` when it is ready, or too many are kept.
     pub fn wants_segment(&self) -> Option<SegmentFile> {
-        (!self.next.is_ready && self.segments.len() < SEGMENTS_MAX).then_some(self.next.file)
+        let has_room = self.current.is_none() || self.kept_count() < SEGMENTS_MAX;
+        (!self.next.is_ready && has_room).then_some(self.next.file)
     }
 
     /// The file that `wants_segment` named is there.
@@ -263,6 +298,11 @@ impl Writer {
             None => self.filling.frame_size_bytes(),
         };
         if !self.has_room(size) {
+            let is_begun = |current: &Current| {
+                current.file.size_bytes == self.sizes.other_bytes
+                    && current.offset_bytes == current.head_end.offset_bytes()
+            };
+            assert!(!self.current.as_ref().is_some_and(is_begun), "a frame fits into a segment");
             return self.next.is_ready.then(|| self.seal_head());
         }
         let mut frame = match self.queue.pop_front() {
@@ -276,6 +316,9 @@ impl Writer {
         self.lines.extend(frame.groups.iter().map(|pending| pending.line));
         let write = self.seal_frame(&mut frame, 0);
         self.absorb(&mut frame, write.segment);
+        if self.filling.groups.capacity() == 0 {
+            self.filling.groups = frame.groups;
+        }
         self.meaningful = write.end;
         Some(write)
     }
@@ -329,18 +372,25 @@ impl Writer {
     /// called until it says `None`.
     pub fn release(&mut self) -> Option<SegmentFile> {
         let current = self.current?;
-        let oldest = *self.segments.front()?;
-        let has_newer_head = oldest.id < current.file.id && current.head_end <= self.synced;
-        let is_held = self.groups.values().any(|state| state.holds(oldest.id));
-        if !has_newer_head || is_held {
+        while let Some(oldest) = self.segments.front()
+            && oldest.id < current.file.id
+            && !self.groups.values().any(|state| state.holds(oldest.id))
+        {
+            // What made it dispensable is in frames up to here: it goes when they are durable.
+            self.leaving.push_back((*oldest, self.sealed));
+            self.segments.pop_front();
+        }
+        let (_, dispensable_from) = self.leaving.front()?;
+        if self.synced < *dispensable_from {
             return None;
         }
-        self.segments.pop_front()
+        self.leaving.pop_front().map(|(file, _)| file)
     }
 
     /// Bytes of all segments kept.
     pub fn retained_bytes(&self) -> u64 {
-        self.segments.iter().map(|file| file.size_bytes).sum()
+        let leaving = self.leaving.iter().map(|(file, _)| file);
+        self.segments.iter().chain(leaving).map(|file| file.size_bytes).sum()
     }
 
     /// What keeps the oldest segment from being released: groups and index ranges, to be written
@@ -352,6 +402,10 @@ impl Writer {
                 .into_iter()
                 .flat_map(move |id| state.held(id).map(move |(first, last)| (*group, first, last)))
         })
+    }
+
+    fn kept_count(&self) -> usize {
+        self.segments.len() + self.leaving.len()
     }
 
     fn tail_mut(&mut self, group: GroupId) -> &mut EntryId {
@@ -400,7 +454,7 @@ impl Writer {
         let head_end = WalPosition::new(file.id, 0);
         self.current = Some(Current { file, offset_bytes: 0, head_end });
         self.segments.push_back(file);
-        let after = SegmentFile { id: file.id.next(), size_bytes: SEGMENT_SIZE_BYTES };
+        let after = SegmentFile { id: file.id.next(), size_bytes: self.sizes.other_bytes };
         self.next = Next { file: after, is_ready: false };
         let mut frame = PendingFrame::new(self.take_buffer());
         for (key, value) in &self.notes {
