@@ -98,3 +98,43 @@ impl TryFrom<&etcdserverpb::AlarmRequest> for AlarmRequest {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(action: i32, member_id: u64, alarm: i32) -> Result<AlarmRequest, Status> {
+        AlarmRequest::try_from(&etcdserverpb::AlarmRequest { action, member_id, alarm })
+    }
+
+    #[test]
+    fn alarm_requests_are_read_by_action() {
+        assert_eq!(read(0, 7, 0), Ok(AlarmRequest::Show { alarm: None }));
+        let corrupt = Some(AlarmType::Corrupt);
+        assert_eq!(read(0, 0, 2), Ok(AlarmRequest::Show { alarm: corrupt }));
+        let change =
+            |action| AlarmRequest::Change { action, member_id: 7, alarm: AlarmType::NoSpace };
+        assert_eq!(read(1, 7, 1), Ok(change(AlarmAction::Activate)));
+        assert_eq!(read(2, 7, 1), Ok(change(AlarmAction::Deactivate)));
+        assert_eq!(read(2, 7, 0), Ok(AlarmRequest::Nothing));
+        for (action, alarm) in [(3, 1), (-1, 0), (1, 3), (0, -1)] {
+            let refusal = read(action, 7, alarm).unwrap_err();
+            assert_eq!(refusal.code, Code::InvalidArgument);
+        }
+    }
+
+    #[test]
+    fn key_values_and_headers_come_back() {
+        let kv = KeyValue {
+            key: b"k",
+            value: b"v",
+            create_revision: 1,
+            mod_revision: 2,
+            version: 3,
+            lease: 4,
+        };
+        assert_eq!(KeyValue::from(&mvccpb::KeyValue::from(kv)), kv);
+        let header = Header { cluster_id: 1, member_id: 2, revision: 3, raft_term: 4 };
+        assert_eq!(Header::from(&etcdserverpb::ResponseHeader::from(header)), header);
+    }
+}

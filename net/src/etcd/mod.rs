@@ -11,6 +11,7 @@ pub mod check;
 pub mod convert;
 pub mod decode;
 pub mod encode;
+pub mod json;
 pub mod method;
 pub mod proto;
 pub mod protobuf;

@@ -184,11 +184,13 @@ statuses! {
     WATCH_CANCELED = Canceled, "etcdserver: watch canceled";
     MEMBER_EXISTS = FailedPrecondition, "etcdserver: member ID already exist";
     PEER_URL_EXISTS = FailedPrecondition, "etcdserver: Peer URLs already exists";
-    MEMBER_NOT_ENOUGH_STARTED = FailedPrecondition, "etcdserver: re-configuration failed due to not enough started members";
+    MEMBER_NOT_ENOUGH_STARTED = FailedPrecondition,
+        "etcdserver: re-configuration failed due to not enough started members";
     MEMBER_BAD_URLS = InvalidArgument, "etcdserver: given member URLs are invalid";
     MEMBER_NOT_FOUND = NotFound, "etcdserver: member not found";
     MEMBER_NOT_LEARNER = FailedPrecondition, "etcdserver: can only promote a learner member";
-    LEARNER_NOT_READY = FailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader";
+    LEARNER_NOT_READY = FailedPrecondition,
+        "etcdserver: can only promote a learner member which is in sync with leader";
     TOO_MANY_LEARNERS = FailedPrecondition, "etcdserver: too many learner members in cluster";
     CLUSTER_ID_MISMATCH = FailedPrecondition, "etcdserver: cluster ID mismatch";
     REQUEST_TOO_LARGE = InvalidArgument, "etcdserver: request is too large";
@@ -205,7 +207,8 @@ statuses! {
     PERMISSION_NOT_GIVEN = InvalidArgument, "etcdserver: permission not given";
     PERMISSION_DENIED = PermissionDenied, "etcdserver: permission denied";
     ROLE_NOT_GRANTED = FailedPrecondition, "etcdserver: role is not granted to the user";
-    PERMISSION_NOT_GRANTED = FailedPrecondition, "etcdserver: permission is not granted to the role";
+    PERMISSION_NOT_GRANTED = FailedPrecondition,
+        "etcdserver: permission is not granted to the role";
     AUTH_NOT_ENABLED = FailedPrecondition, "etcdserver: authentication is not enabled";
     INVALID_AUTH_TOKEN = Unauthenticated, "etcdserver: invalid auth token";
     INVALID_AUTH_MANAGEMENT = InvalidArgument, "etcdserver: invalid auth management";
@@ -216,17 +219,24 @@ statuses! {
     NOT_CAPABLE = FailedPrecondition, "etcdserver: not capable";
     STOPPED = Unavailable, "etcdserver: server stopped";
     TIMEOUT = Unavailable, "etcdserver: request timed out";
-    TIMEOUT_DUE_TO_LEADER_FAIL = Unavailable, "etcdserver: request timed out, possibly due to previous leader failure";
-    TIMEOUT_DUE_TO_CONNECTION_LOST = Unavailable, "etcdserver: request timed out, possibly due to connection lost";
-    TIMEOUT_WAIT_APPLIED_INDEX = Unavailable, "etcdserver: request timed out, waiting for the applied index took too long";
+    TIMEOUT_DUE_TO_LEADER_FAIL = Unavailable,
+        "etcdserver: request timed out, possibly due to previous leader failure";
+    TIMEOUT_DUE_TO_CONNECTION_LOST = Unavailable,
+        "etcdserver: request timed out, possibly due to connection lost";
+    TIMEOUT_WAIT_APPLIED_INDEX = Unavailable,
+        "etcdserver: request timed out, waiting for the applied index took too long";
     UNHEALTHY = Unavailable, "etcdserver: unhealthy cluster";
     CORRUPT_CLUSTER = DataLoss, "etcdserver: corrupt cluster";
     NOT_SUPPORTED_FOR_LEARNER = FailedPrecondition, "etcdserver: rpc not supported for learner";
     BAD_LEADER_TRANSFEREE = FailedPrecondition, "etcdserver: bad leader transferee";
-    WRONG_DOWNGRADE_VERSION_FORMAT = InvalidArgument, "etcdserver: wrong downgrade target version format";
-    INVALID_DOWNGRADE_TARGET_VERSION = InvalidArgument, "etcdserver: invalid downgrade target version";
-    CLUSTER_VERSION_UNAVAILABLE = FailedPrecondition, "etcdserver: cluster version not found during downgrade";
-    DOWNGRADE_IN_PROCESS = FailedPrecondition, "etcdserver: cluster has a downgrade job in progress";
+    WRONG_DOWNGRADE_VERSION_FORMAT = InvalidArgument,
+        "etcdserver: wrong downgrade target version format";
+    INVALID_DOWNGRADE_TARGET_VERSION = InvalidArgument,
+        "etcdserver: invalid downgrade target version";
+    CLUSTER_VERSION_UNAVAILABLE = FailedPrecondition,
+        "etcdserver: cluster version not found during downgrade";
+    DOWNGRADE_IN_PROCESS = FailedPrecondition,
+        "etcdserver: cluster has a downgrade job in progress";
     NO_INFLIGHT_DOWNGRADE = FailedPrecondition, "etcdserver: no inflight downgrade job";
     CANCELED = Canceled, "etcdserver: request canceled";
     DEADLINE_EXCEEDED = DeadlineExceeded, "etcdserver: context deadline exceeded";
@@ -235,11 +245,13 @@ statuses! {
 statuses! {
     PLAIN:
     NOT_PRIMARY_LESSOR = Unknown, "not a primary lessor";
-    TIMEOUT_LEADER_TRANSFER = Unknown, "etcdserver: request timed out, leader transfer took too long";
+    TIMEOUT_LEADER_TRANSFER = Unknown,
+        "etcdserver: request timed out, leader transfer took too long";
     UNKNOWN_METHOD = Unknown, "etcdserver: unknown method";
     PROPOSAL_DROPPED = Unknown, "raft proposal dropped";
     RAFT_STOPPED = Unknown, "raft: stopped";
-    NO_PASSWORD_USER = Unknown, "auth: authentication failed, password was given for no password user";
+    NO_PASSWORD_USER = Unknown,
+        "auth: authentication failed, password was given for no password user";
     ELECTION_NO_LEADER = Unknown, "election: no leader";
     ELECTION_NOT_LEADER = Unknown, "election: not leader";
     SESSION_EXPIRED = Unknown, "mutex: session is expired";
