@@ -14,3 +14,10 @@ pub mod message;
 pub mod metrics;
 pub mod placement;
 mod random;
+mod replica;
+mod session;
+mod shard;
+mod wal;
+
+pub use replica::StartError;
+pub use shard::{Shard, method_labels};

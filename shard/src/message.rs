@@ -4,7 +4,7 @@
 //! Invariants: a call names where its answer goes; every call but the watch and stream notices gets
 //! exactly one answer; progress travels behind the events it covers, in the same queue.
 
-use engine::api::{self, AlarmType, EventList};
+use engine::api::{self, AlarmType, Event, EventList};
 
 use crate::input::{ConnectionId, CoreId};
 
@@ -363,10 +363,23 @@ pub struct WatchDelivery {
     pub slots_start: u32,
     /// How many.
     pub slots_count: u32,
+    /// What it takes of the stream's credit, to be given back by `WatchCredit`.
+    pub size_bytes: usize,
     /// Fill in previous states.
     pub prev_kv: bool,
     /// Split if big.
     pub fragment: bool,
+}
+
+impl WatchDelivery {
+    /// This watch's events of the batch, in order.
+    pub fn events<'a>(&self, batch: &'a WatchBatch) -> impl Iterator<Item = Event<'a>> + use<'a> {
+        let start = self.slots_start as usize;
+        let mut slots = batch.slots[start..start + self.slots_count as usize].iter().peekable();
+        batch.events.iter().enumerate().filter_map(move |(slot, event)| {
+            slots.next_if(|wanted| **wanted as usize == slot).map(|_| event)
+        })
+    }
 }
 
 /// What a watch stream is told besides events.
@@ -393,6 +406,8 @@ pub enum WatchNoticeKind {
     RefusedDuplicateId,
     /// Not created: the start revision is negative.
     RefusedNegativeStart,
+    /// Not created: the range holds no key.
+    RefusedEmptyRange,
     /// Ended by the client.
     Canceled,
     /// Ended because its next revision was compacted.

@@ -1,0 +1,185 @@
+//! Committed entries into the store, answers and events out of it.
+//!
+//! Invariants: entries are applied in order, each once; a long one in slices over several steps;
+//! its answer and events leave with the last slice, in the step that published it.
+
+use engine::api::{EventList, Reject, Response};
+use engine::engine::{Applied, ApplyError, EventsState, Outcome as EntryOutcome};
+use engine::lease::LeaseChange;
+use engine::mvcc::budget::WorkBudget;
+use engine::page::map::PageMap;
+use raft::{Entry, EntryKind, Index};
+
+use super::pending::Waiter;
+use super::{Replica, Stage};
+use crate::effect::{Effect, Effects, LogLevel};
+use crate::message::{Outcome, ProposalClass};
+use crate::metrics::{Metrics, Scalar};
+
+/// A single voter drops applied entries from memory in strides of this many.
+const LOG_COMPACT_STRIDE: u64 = 256;
+
+impl<M: PageMap> Replica<M> {
+    /// Applies what is committed, within the step's budget.
+    pub(super) fn apply_committed(&mut self, metrics: &mut Metrics, fx: &mut Effects) {
+        let mut budget = WorkBudget::new(self.work_units_left);
+        while self.engine.is_applying() || !self.committed.is_empty() {
+            if budget.is_spent() {
+                self.needs_step = true;
+                break;
+            }
+            if self.engine.is_applying() {
+                self.apply_slice(None, &mut budget, metrics, fx);
+                continue;
+            }
+            if !self.may_apply_on(metrics) {
+                break;
+            }
+            let entry = self.committed.pop_front().expect("checked above");
+            self.apply_entry(&entry, &mut budget, metrics, fx);
+        }
+        self.work_units_left = budget.units_left();
+    }
+
+    fn apply_entry(
+        &mut self,
+        entry: &Entry,
+        budget: &mut WorkBudget,
+        metrics: &mut Metrics,
+        fx: &mut Effects,
+    ) {
+        let index = entry.index.0;
+        assert!(index == self.engine.applied_index() + 1, "entries are applied in order");
+        match entry.kind {
+            EntryKind::Command => self.apply_slice(Some(entry), budget, metrics, fx),
+            EntryKind::Empty | EntryKind::ConfigChange => {
+                self.engine.skip(index, entry.term.0);
+                self.on_applied(index);
+            }
+        }
+    }
+
+    /// The first slice of an entry, or the next one of the entry under way.
+    fn apply_slice(
+        &mut self,
+        entry: Option<&Entry>,
+        budget: &mut WorkBudget,
+        metrics: &mut Metrics,
+        fx: &mut Effects,
+    ) {
+        let mut events = std::mem::take(&mut self.events);
+        let wanted = if self.watches.is_empty() { None } else { Some(&mut events) };
+        let applied = match entry {
+            Some(entry) => {
+                assert!(wanted.as_ref().is_none_or(|events| events.is_empty()));
+                self.engine.apply(entry.index.0, entry.term.0, &entry.data, budget, wanted)
+            }
+            None => self.engine.apply_more(budget, wanted),
+        };
+        match applied {
+            Ok(Applied::Done(outcome)) => {
+                self.on_entry_done(outcome, &mut events, metrics, fx);
+                events.clear();
+                self.on_applied(self.engine.applied_index());
+            }
+            Ok(Applied::More) => {
+                metrics.add(Scalar::SlowApply, u64::from(entry.is_some()));
+            }
+            Err(failure) => stop_for(failure, self.engine.applied_index() + 1),
+        }
+        self.events = events;
+    }
+
+    fn on_applied(&mut self, index: u64) {
+        self.raft.applied(Index(index));
+        if index.is_multiple_of(LOG_COMPACT_STRIDE) {
+            // A single voter has nobody to catch up; what it needs after a crash is in the WAL.
+            self.raft.compact_log(Index(index));
+        }
+    }
+
+    fn on_entry_done(
+        &mut self,
+        outcome: EntryOutcome,
+        events: &mut EventList,
+        metrics: &mut Metrics,
+        fx: &mut Effects,
+    ) {
+        let EntryOutcome { proposal, response, events: events_state, lease_change, .. } = outcome;
+        count(&response, metrics);
+        let revision = self.engine.revision();
+        if !self.watches.is_empty() {
+            let is_complete = events_state == EventsState::Complete;
+            self.publish_events(revision, events, is_complete);
+        }
+        match lease_change {
+            Some(LeaseChange::Granted(lease)) => {
+                metrics.add(Scalar::LeasesGranted, 1);
+                self.leases.start(lease.id, lease.ttl_s, self.now_us);
+            }
+            Some(LeaseChange::Revoked(id)) => {
+                metrics.add(Scalar::LeasesRevoked, 1);
+                self.leases.forget(id);
+            }
+            None => {}
+        }
+        if let Response::Compact { .. } = response {
+            self.on_compacted(fx);
+        }
+        match self.pending.complete(proposal) {
+            Some(Waiter::Call { origin, class: ProposalClass::PhysicalCompaction })
+                if self.engine.compact_pending().is_some() && is_compacted(&response) =>
+            {
+                self.background.hold_compaction(origin, response);
+            }
+            Some(Waiter::Call { origin, .. }) => self.answer(origin, Outcome::Applied(response)),
+            Some(Waiter::Expiry { lease }) => {
+                metrics.add(Scalar::LeasesExpired, 1);
+                if let Response::Rejected { reject: Reject::LeaseNotFound, .. } = response {
+                    self.leases.forget(lease);
+                }
+            }
+            Some(Waiter::Background) => self.background.on_own_applied(&response),
+            None => {}
+        }
+    }
+
+    fn on_compacted(&mut self, fx: &mut Effects) {
+        if self.stage == Stage::Starting {
+            return;
+        }
+        let fields = vec![
+            ("compact-revision", self.engine.compact_revision().to_string()),
+            ("current-revision", self.engine.revision().to_string()),
+        ];
+        let message = "compaction mark set".to_string();
+        fx.push(Effect::Log { level: LogLevel::Info, message, fields });
+    }
+}
+
+fn is_compacted(response: &Response) -> bool {
+    matches!(response, Response::Compact { .. })
+}
+
+fn count(response: &Response, metrics: &mut Metrics) {
+    match response {
+        Response::Put(_) => metrics.add(Scalar::Puts, 1),
+        Response::DeleteRange(_) => metrics.add(Scalar::Deletes, 1),
+        Response::Txn(_) => metrics.add(Scalar::Txns, 1),
+        _ => {}
+    }
+}
+
+/// A committed entry that cannot be applied ends this replica: going on would be another state
+/// than the one the log says.
+fn stop_for(failure: ApplyError, index: u64) -> ! {
+    match failure {
+        ApplyError::Corruption(corruption) => {
+            panic!("entry {index} cannot be applied: {corruption}")
+        }
+        ApplyError::Malformed(malformed) => {
+            panic!("entry {index} is not one this version can read: {malformed}")
+        }
+        ApplyError::Genesis => panic!("entry {index}: the group's genesis is not one of ours"),
+    }
+}

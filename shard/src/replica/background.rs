@@ -1,0 +1,215 @@
+//! What a replica does by itself: bring its group up, expire leases, remove what was compacted,
+//! compact automatically.
+//!
+//! Invariants: everything here that changes replicated state is a proposal, one of its kind at a
+//! time; only the leader proposes; a new leader expires nothing before it has applied the first
+//! entry of its term. Source: storage.md, Long entries 3; replication.md, Reads and leases 2; fact
+//! sheet of semantics, sections 6 and 7.
+
+use std::collections::VecDeque;
+
+use engine::api::{Command, Response, RevokeCause};
+use engine::limits::VALUE_INLINE_BYTES_MAX;
+use engine::page::map::{PAGE_SIZE_BYTES, PageMap};
+
+use super::pending::Waiter;
+use super::{Replica, Stage};
+use crate::config::AutoCompaction;
+use crate::effect::{Effect, Effects, LogLevel};
+use crate::limits::{EXPIRIES_PER_SCAN_MAX, EXPIRY_SCAN_US};
+use crate::message::{Origin, Outcome};
+use crate::metrics::Metrics;
+
+/// Most samples of (time, revision) that periodic compaction keeps.
+const SAMPLES_MAX: usize = 64;
+/// Distance of the checks of compaction by revision: etcd's five minutes.
+const REVISION_COMPACTION_US: u64 = 300_000_000;
+/// Distance of the samples of periodic compaction is a tenth of the retention, at most this.
+const SAMPLE_DISTANCE_US_MAX: u64 = 360_000_000;
+/// Periodic compaction runs at most this far apart.
+const PERIODIC_COMPACTION_US_MAX: u64 = 3_600_000_000;
+
+/// State of the background.
+#[derive(Debug, Default)]
+pub(super) struct Background {
+    /// A proposal of ours is on its way.
+    is_own_pending: bool,
+    pub is_alarm_proposed: bool,
+    next_expiry_us: u64,
+    /// Answers of physical compactions that wait for the removal.
+    held: Vec<(Origin, Response)>,
+    next_auto_us: u64,
+    next_sample_us: u64,
+    samples: VecDeque<(u64, i64)>,
+}
+
+impl Background {
+    pub fn on_role_change(&mut self) {
+        self.is_own_pending = false;
+        self.is_alarm_proposed = false;
+    }
+
+    pub fn on_proposal_lost(&mut self) {
+        self.on_role_change();
+    }
+
+    pub fn on_own_applied(&mut self, response: &Response) {
+        match response {
+            Response::Alarm { .. } => self.is_alarm_proposed = false,
+            _ => self.is_own_pending = false,
+        }
+    }
+
+    pub fn hold_compaction(&mut self, origin: Origin, response: Response) {
+        self.held.push((origin, response));
+    }
+
+    pub fn next_wake_us(&self) -> Option<u64> {
+        None
+    }
+}
+
+impl<M: PageMap> Replica<M> {
+    pub(super) fn run_background(&mut self, _metrics: &mut Metrics, fx: &mut Effects) {
+        if self.engine.compact_pending().is_none() {
+            for (origin, response) in std::mem::take(&mut self.background.held) {
+                self.answer(origin, Outcome::Applied(response));
+            }
+        }
+        if !self.is_leader() || !self.has_applied_own_term() {
+            return;
+        }
+        match self.stage {
+            Stage::Starting => self.bring_up(fx),
+            Stage::Serving => {
+                self.expire_leases();
+                self.remove_compacted();
+                self.auto_compact();
+            }
+            Stage::Stopping => {}
+        }
+    }
+
+    fn has_applied_own_term(&self) -> bool {
+        self.engine.applied_term() == self.raft.soft_state().term.0 && !self.engine.is_applying()
+    }
+
+    /// Genesis, then this member's name and addresses, then clients may come.
+    fn bring_up(&mut self, fx: &mut Effects) {
+        if self.background.is_own_pending || !self.committed.is_empty() {
+            return;
+        }
+        if self.engine.genesis().is_none() {
+            let genesis = Command::Genesis {
+                page_size_bytes: PAGE_SIZE_BYTES as u32,
+                value_inline_bytes_max: VALUE_INLINE_BYTES_MAX as u32,
+                interval_pages_max: self.config.interval_pages_max,
+                interval_bytes_max: self.config.interval_bytes_max,
+            };
+            self.background.is_own_pending = self.propose_own(&genesis, Waiter::Background);
+            return;
+        }
+        if !self.is_published() {
+            let config = self.config.clone();
+            let publish = Command::MemberPublish {
+                member_id: config.member_id,
+                name: &config.name,
+                peer_urls: config.peer_urls.iter().map(String::as_str).collect(),
+                client_urls: config.client_urls.iter().map(String::as_str).collect(),
+            };
+            self.background.is_own_pending = self.propose_own(&publish, Waiter::Background);
+            return;
+        }
+        let leases = self.engine.leases().expect("the lease records are read at every start");
+        let full = leases.iter().map(|lease| (lease.id, lease.ttl_s));
+        self.leases.restart(full, self.now_us, self.config.election_timeout_us);
+        self.stage = Stage::Serving;
+        let fields = vec![
+            ("member-id", format!("\"{:x}\"", self.config.member_id)),
+            ("cluster-id", format!("\"{:x}\"", self.config.cluster_id)),
+            ("revision", self.engine.revision().to_string()),
+        ];
+        let message = "published this member and its addresses".to_string();
+        fx.push(Effect::Log { level: LogLevel::Info, message, fields });
+        fx.push(Effect::Serve);
+    }
+
+    fn is_published(&self) -> bool {
+        let members = self.engine.members().expect("the member records are read at every start");
+        members.iter().any(|member| {
+            member.id == self.config.member_id
+                && member.name == self.config.name
+                && member.peer_urls == self.config.peer_urls
+                && member.client_urls == self.config.client_urls
+        })
+    }
+
+    fn expire_leases(&mut self) {
+        if self.now_us < self.background.next_expiry_us {
+            return;
+        }
+        self.background.next_expiry_us = self.now_us + EXPIRY_SCAN_US;
+        for lease in self.leases.take_expired(self.now_us, EXPIRIES_PER_SCAN_MAX) {
+            let revoke = Command::LeaseRevoke { id: lease, cause: RevokeCause::Expired };
+            if !self.propose_own(&revoke, Waiter::Expiry { lease }) {
+                self.leases.put_back(lease);
+            }
+        }
+    }
+
+    /// One step at a time; each goes on from the tree's own mark.
+    fn remove_compacted(&mut self) {
+        if self.background.is_own_pending {
+            return;
+        }
+        let Some(mark) = self.engine.compact_pending() else { return };
+        let step = Command::CompactStep { mark_main: mark.main, mark_sub: mark.sub };
+        self.background.is_own_pending = self.propose_own(&step, Waiter::Background);
+    }
+
+    fn auto_compact(&mut self) {
+        let revision = match self.config.auto_compaction {
+            AutoCompaction::Off => return,
+            AutoCompaction::Revision { retention } => {
+                if self.now_us < self.background.next_auto_us {
+                    return;
+                }
+                self.background.next_auto_us = self.now_us + REVISION_COMPACTION_US;
+                self.engine.revision() - retention
+            }
+            AutoCompaction::Periodic { retention_us } => {
+                let Some(revision) = self.periodic_revision(retention_us) else { return };
+                revision
+            }
+        };
+        if 0 < revision && self.engine.compact_revision() < revision {
+            let compact = Command::Compact { revision };
+            if self.propose_own(&compact, Waiter::Background) {
+                self.background.is_own_pending = true;
+            }
+        }
+    }
+
+    /// The revision of `retention_us` ago, when it is time to compact to it.
+    fn periodic_revision(&mut self, retention_us: u64) -> Option<i64> {
+        let background = &mut self.background;
+        if background.next_sample_us <= self.now_us {
+            let distance_us = (retention_us / 10).clamp(1_000_000, SAMPLE_DISTANCE_US_MAX);
+            background.next_sample_us = self.now_us + distance_us;
+            background.samples.push_back((self.now_us, self.engine.revision()));
+            if SAMPLES_MAX < background.samples.len() {
+                background.samples.pop_front();
+            }
+        }
+        if background.next_auto_us == 0 {
+            background.next_auto_us = self.now_us + retention_us;
+        }
+        if self.now_us < background.next_auto_us {
+            return None;
+        }
+        background.next_auto_us = self.now_us + retention_us.min(PERIODIC_COMPACTION_US_MAX);
+        let horizon_us = self.now_us.checked_sub(retention_us)?;
+        let old = background.samples.iter().rev().find(|(at_us, _)| *at_us <= horizon_us);
+        old.map(|(_, revision)| *revision)
+    }
+}

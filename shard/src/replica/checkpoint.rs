@@ -1,0 +1,182 @@
+//! The end of an interval and the way of its pages to the disk.
+//!
+//! Invariants: pages, sync, meta page, sync, in that order; a meta page is written only when the
+//! WAL is synced up to its boundary; one checkpoint at a time, and apply waits at the end of an
+//! interval while the last one is not durable. Pages leave at a rate, so that the final sync is
+//! short. Source: storage.md, Pages and checkpoints 2 and 3; replication.md, What leaves when 3.
+
+use engine::page::checkpoint::CheckpointPlan;
+use engine::page::map::PageMap;
+use engine::wal::record::EntryId;
+
+use super::{DEFAULT_GROUP, Replica};
+use crate::effect::{Effect, Effects};
+use crate::limits::{CHECKPOINT_PAGES_PER_MS, CHECKPOINT_PAGES_PER_STEP_MAX};
+use crate::metrics::{Histogram, Metrics, Scalar};
+use crate::wal::ShardWal;
+
+/// The checkpoint under way.
+#[derive(Debug, Default)]
+pub(super) struct CheckpointState {
+    flight: Option<Flight>,
+    /// Log position of the newest durable checkpoint.
+    durable: EntryId,
+    /// And of the one before it: the WAL is kept from there on.
+    older_index: u64,
+}
+
+#[derive(Debug)]
+struct Flight {
+    plan: CheckpointPlan,
+    writes_done: usize,
+    stage: FlightStage,
+    applied_term: u64,
+    started_us: u64,
+    paced_us: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FlightStage {
+    WritingPages,
+    SyncingPages,
+    /// The pages are durable; the WAL is not synced up to the boundary yet.
+    WaitingForWal,
+    SyncingMeta,
+}
+
+impl CheckpointState {
+    /// After a recovery from the checkpoint at `durable`.
+    pub fn recovered(index: u64, term: u64, older_index: u64) -> CheckpointState {
+        assert!(older_index <= index);
+        CheckpointState { flight: None, durable: EntryId { index, term }, older_index }
+    }
+}
+
+impl<M: PageMap> Replica<M> {
+    /// Ends the interval if it is full. False while apply has to wait.
+    pub(super) fn may_apply_on(&mut self, metrics: &mut Metrics) -> bool {
+        if !self.engine.interval_is_full() {
+            return true;
+        }
+        if self.checkpoint.flight.is_some() || !self.engine.may_end_interval() {
+            metrics.add(Scalar::ApplyWaits, 1);
+            return false;
+        }
+        let plan = self.engine.end_interval();
+        assert!(plan.applied_index == self.engine.applied_index());
+        self.checkpoint.flight = Some(Flight {
+            plan,
+            writes_done: 0,
+            stage: FlightStage::WritingPages,
+            applied_term: self.engine.applied_term(),
+            started_us: self.now_us,
+            paced_us: self.now_us,
+        });
+        true
+    }
+
+    pub(super) fn run_checkpoint(
+        &mut self,
+        wal: &mut ShardWal,
+        _metrics: &mut Metrics,
+        fx: &mut Effects,
+    ) {
+        let Some(flight) = &mut self.checkpoint.flight else { return };
+        match flight.stage {
+            FlightStage::WritingPages => {
+                if flight.write_pages(self.now_us, fx) {
+                    flight.stage = FlightStage::SyncingPages;
+                    fx.push(Effect::PageSync { interval: flight.plan.interval });
+                } else {
+                    fx.wake_at(self.now_us + 1_000);
+                }
+            }
+            FlightStage::WaitingForWal => {
+                if wal.is_synced_to(DEFAULT_GROUP, flight.plan.applied_index) {
+                    flight.write_meta(fx);
+                }
+            }
+            FlightStage::SyncingPages | FlightStage::SyncingMeta => {}
+        }
+    }
+
+    pub(super) fn on_pages_synced(&mut self, interval: u64, wal: &mut ShardWal, fx: &mut Effects) {
+        let flight = self.checkpoint.flight.as_mut().expect("a checkpoint is under way");
+        assert!(flight.plan.interval == interval);
+        assert!(flight.stage == FlightStage::SyncingPages);
+        flight.stage = FlightStage::WaitingForWal;
+        if wal.is_synced_to(DEFAULT_GROUP, flight.plan.applied_index) {
+            flight.write_meta(fx);
+        }
+    }
+
+    pub(super) fn on_meta_synced(
+        &mut self,
+        interval: u64,
+        wal: &mut ShardWal,
+        metrics: &mut Metrics,
+        fx: &mut Effects,
+    ) {
+        let flight = self.checkpoint.flight.take().expect("a checkpoint is under way");
+        assert!(flight.plan.interval == interval);
+        assert!(flight.stage == FlightStage::SyncingMeta);
+        let newest = EntryId { index: flight.plan.applied_index, term: flight.applied_term };
+        let older = self.checkpoint.durable;
+        assert!(older.index < newest.index);
+        self.engine.checkpoint_durable(interval);
+        self.checkpoint.older_index = older.index;
+        self.checkpoint.durable = newest;
+        wal.on_checkpoint(DEFAULT_GROUP, older, fx);
+        metrics.add(Scalar::Checkpoints, 1);
+        metrics.observe_us(Histogram::BackendCommit, self.now_us - flight.started_us);
+        self.punch_holes(fx);
+        self.needs_step = true;
+    }
+
+    /// Gives free space back, a bounded number of runs a checkpoint.
+    fn punch_holes(&mut self, fx: &mut Effects) {
+        let mut from = engine::page::map::PageNumber(0);
+        for _ in 0..HOLES_PER_CHECKPOINT_MAX {
+            let Some((first, pages)) = self.engine.store().punchable_run(from) else { break };
+            fx.push(Effect::PunchHole { first: first.0, pages });
+            from = engine::page::map::PageNumber(first.0 + pages);
+        }
+    }
+}
+
+/// Holes punched after one checkpoint.
+const HOLES_PER_CHECKPOINT_MAX: usize = 64;
+
+impl Flight {
+    /// Hands over as many pages as the pace allows; true when all are.
+    fn write_pages(&mut self, now_us: u64, fx: &mut Effects) -> bool {
+        let elapsed_ms = (now_us - self.paced_us) / 1_000;
+        let allowed = if self.writes_done == 0 { 1 } else { elapsed_ms };
+        let pages_max = (allowed * CHECKPOINT_PAGES_PER_MS) as usize;
+        let mut pages_left = pages_max.min(CHECKPOINT_PAGES_PER_STEP_MAX);
+        if pages_left == 0 {
+            return self.writes_done == self.plan.writes.len();
+        }
+        self.paced_us = now_us;
+        while let Some(write) = self.plan.writes.get(self.writes_done) {
+            let pages = write.bytes.len() / engine::page::map::PAGE_SIZE_BYTES;
+            fx.push(Effect::PageWrite { first: write.first.0, bytes: write.bytes.clone() });
+            self.writes_done += 1;
+            if pages_left <= pages {
+                break;
+            }
+            pages_left -= pages;
+        }
+        self.writes_done == self.plan.writes.len()
+    }
+
+    fn write_meta(&mut self, fx: &mut Effects) {
+        assert!(self.stage == FlightStage::WaitingForWal);
+        self.stage = FlightStage::SyncingMeta;
+        fx.push(Effect::MetaWrite {
+            interval: self.plan.interval,
+            slot: self.plan.meta_slot.0,
+            bytes: self.plan.meta.clone(),
+        });
+    }
+}

@@ -1,0 +1,88 @@
+//! Small questions to a replica: leases, members, alarms, status.
+//!
+//! Invariant: answered from published state; what depends on time is answered by the leader, after
+//! a read-index round. Source: fact sheet of semantics, sections 7, 9 and 14.
+
+use engine::page::map::PageMap;
+
+use super::Replica;
+use crate::message::{Call, LeaseTimeToLive, Member, Origin, Outcome, Status, Unavailable};
+use crate::metrics::{Metrics, Scalar};
+
+impl<M: PageMap> Replica<M> {
+    /// Answers what needs no slices.
+    pub(super) fn small_read(&mut self, call: Call, metrics: &mut Metrics) -> Outcome {
+        let revision = self.engine.revision();
+        match call {
+            Call::LeaseKeepAlive { id } => {
+                let ttl_s = self.leases.renew(id, self.now_us);
+                metrics.add(Scalar::LeasesRenewed, u64::from(ttl_s.is_some()));
+                Outcome::LeaseKeepAlive { revision, id, ttl_s: ttl_s.unwrap_or(0) }
+            }
+            Call::LeaseTimeToLive { id, keys } => self.lease_time_to_live(id, keys),
+            Call::LeaseLeases => {
+                Outcome::LeaseLeases { revision, ids: self.leases.ids_by_deadline() }
+            }
+            Call::AlarmList { alarm } => {
+                let mut alarms = self.engine.alarms().to_vec();
+                alarms.retain(|(_, known)| alarm.is_none_or(|wanted| wanted == *known));
+                Outcome::AlarmList { revision, alarms }
+            }
+            Call::MemberList => match self.engine.members() {
+                Ok(members) => Outcome::MemberList(members.into_iter().map(member).collect()),
+                Err(_) => Outcome::Failed(Unavailable::Corrupt),
+            },
+            Call::Health { .. } => Outcome::Health(self.health(None)),
+            other => unreachable!("{other:?} is not a small read"),
+        }
+    }
+
+    fn lease_time_to_live(&self, id: i64, keys: bool) -> Outcome {
+        let revision = self.engine.revision();
+        let Some((ttl_s, granted_ttl_s)) = self.leases.remaining_s(id, self.now_us) else {
+            let unknown = LeaseTimeToLive { revision, id, ttl_s: -1, ..LeaseTimeToLive::default() };
+            return Outcome::LeaseTimeToLive(unknown);
+        };
+        let mut listed = Vec::new();
+        if keys && self.engine.lease_keys(id, &mut |key| listed.push(key.to_vec())).is_err() {
+            return Outcome::Failed(Unavailable::Corrupt);
+        }
+        Outcome::LeaseTimeToLive(LeaseTimeToLive {
+            revision,
+            id,
+            ttl_s,
+            granted_ttl_s,
+            keys: listed,
+        })
+    }
+
+    /// Status is local and never waits.
+    pub(super) fn on_status(&mut self, origin: Origin) {
+        let soft = self.raft.soft_state();
+        let quota = match self.config.quota_backend_bytes {
+            0 => crate::limits::QUOTA_DEFAULT_BYTES as i64,
+            quota => quota,
+        };
+        let status = Status {
+            revision: self.engine.revision(),
+            db_size_bytes: self.engine.db_size_bytes() as i64,
+            db_size_in_use_bytes: self.engine.in_use_size_bytes() as i64,
+            db_size_quota_bytes: quota,
+            leader: soft.leader.map_or(0, |leader| leader.0),
+            raft_index: self.raft.commit().0,
+            raft_applied_index: self.engine.applied_index(),
+            alarms: self.engine.alarms().to_vec(),
+        };
+        self.answer(origin, Outcome::Status(Box::new(status)));
+    }
+}
+
+fn member(member: engine::engine::Member) -> Member {
+    Member {
+        id: member.id,
+        name: member.name,
+        peer_urls: member.peer_urls,
+        client_urls: member.client_urls,
+        is_learner: false,
+    }
+}

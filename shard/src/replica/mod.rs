@@ -1,0 +1,284 @@
+//! One group on this member: consensus, storage and what lives between them.
+//!
+//! Invariants: an answer to a proposal leaves only after its entry was applied; events of a
+//! revision are handed out before any progress notice that covers it; apply never passes the end
+//! of an interval while the last checkpoint is not durable; everything the replica decides is a
+//! function of its inputs and the time it is told.
+//! The order of a step is replication.md's: completions, then proposals and reads, then ticks.
+
+mod apply;
+mod background;
+mod checkpoint;
+pub(crate) mod lease_clock;
+mod maintenance;
+mod pending;
+mod propose;
+mod read;
+mod recovery;
+mod watches;
+
+use std::collections::VecDeque;
+
+use engine::api::EventList;
+use engine::engine::Engine;
+use engine::page::map::PageMap;
+use raft::{Entry, RaftNode, Ready, ReadyNumber, Role};
+
+use crate::config::Config;
+use crate::effect::{Effect, Effects, LogLevel};
+use crate::input::{CoreId, Input};
+use crate::message::{Answer, Call, Message, Origin, Outcome, Unavailable, WatchBatch};
+use crate::metrics::{Metrics, Scalar};
+use crate::wal::ShardWal;
+use background::Background;
+use checkpoint::CheckpointState;
+use lease_clock::LeaseClock;
+use pending::PendingProposals;
+use read::Reads;
+use watches::Watches;
+
+pub use recovery::StartError;
+pub(crate) use recovery::{RecoveredGroup, choose_checkpoint};
+
+/// The default keyspace's group.
+pub(crate) const DEFAULT_GROUP: u64 = 1;
+/// Units of engine work (about one descent of a tree each) in a step: around a millisecond.
+const STEP_WORK_UNITS: u32 = 1_000;
+
+/// What a replica sends to the fronts in a step.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    /// By core, in order.
+    pub messages: Vec<(CoreId, Message)>,
+}
+
+/// One replica of a group.
+pub(crate) struct Replica<M> {
+    config: Config,
+    raft: RaftNode,
+    ready: Ready,
+    engine: Engine<M>,
+    now_us: u64,
+    tick_us: u64,
+    next_tick_us: u64,
+    pending: PendingProposals,
+    /// Committed and not yet applied.
+    committed: VecDeque<Entry>,
+    events: EventList,
+    reads: Reads,
+    leases: LeaseClock,
+    watches: Watches,
+    checkpoint: CheckpointState,
+    background: Background,
+    outbox: Outbox,
+    stage: Stage,
+    work_units_left: u32,
+    needs_step: bool,
+}
+
+/// How far the group has come since the start of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// No leader yet, or the group has no genesis, or this member is not published.
+    Starting,
+    /// Clients may come.
+    Serving,
+    /// SIGTERM came: no new proposals.
+    Stopping,
+}
+
+impl<M: PageMap> Replica<M> {
+    /// Everything that happened to the disk, before anything else of the step.
+    pub fn on_persisted(&mut self, number: ReadyNumber) {
+        self.raft.persisted(number);
+    }
+
+    /// A step's work, within its budget.
+    pub fn step(
+        &mut self,
+        now_us: u64,
+        wal: &mut ShardWal,
+        metrics: &mut Metrics,
+        fx: &mut Effects,
+    ) {
+        assert!(self.now_us <= now_us);
+        self.now_us = now_us;
+        self.work_units_left = STEP_WORK_UNITS;
+        self.needs_step = false;
+        self.start_read_round();
+        self.tick(fx);
+        self.run_background(metrics, fx);
+        self.run_raft(wal, metrics, fx);
+        self.run_reads(metrics);
+        self.run_watches(metrics);
+        self.run_checkpoint(wal, metrics, fx);
+        self.publish_metrics(metrics);
+        if self.needs_step {
+            fx.step_again = true;
+        }
+        fx.wake_at(self.next_wake_us());
+    }
+
+    /// Takes what the step sends to the fronts.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// A completion of a checkpoint's write.
+    pub fn on_checkpoint_input(
+        &mut self,
+        input: &Input,
+        wal: &mut ShardWal,
+        metrics: &mut Metrics,
+        fx: &mut Effects,
+    ) {
+        match input {
+            Input::PagesSynced { interval } => self.on_pages_synced(*interval, wal, fx),
+            Input::MetaSynced { interval } => self.on_meta_synced(*interval, wal, metrics, fx),
+            _ => unreachable!("the shard hands over completions of checkpoints only"),
+        }
+    }
+
+    /// One call of a front.
+    pub fn on_call(&mut self, origin: Origin, call: Call) {
+        match call {
+            Call::Propose { command, class } => self.on_propose(origin, command, class),
+            Call::Range(_)
+            | Call::ReadTxn { .. }
+            | Call::LeaseKeepAlive { .. }
+            | Call::LeaseTimeToLive { .. }
+            | Call::LeaseLeases
+            | Call::HashKv { .. }
+            | Call::Hash
+            | Call::AlarmList { .. }
+            | Call::MemberList
+            | Call::Health { .. } => self.on_read(origin, call),
+            Call::Status => self.on_status(origin),
+            Call::WatchCreate(create) => self.on_watch_create(origin, create),
+            Call::WatchCancel { watch_id } => self.on_watch_cancel(origin, watch_id),
+            Call::WatchProgress => self.on_watch_progress(origin),
+            Call::WatchCredit { size_bytes } => self.watches.on_credit(origin, size_bytes),
+            Call::WatchStreamClosed => self.watches.on_stream_closed(origin),
+            Call::Abandon => self.reads.abandon(origin),
+        }
+    }
+
+    /// Begins a clean stop: what is pending is finished, nothing new is taken.
+    pub fn on_shutdown(&mut self) {
+        self.stage = Stage::Stopping;
+    }
+
+    /// Whether nothing is pending any more.
+    pub fn is_quiet(&self) -> bool {
+        self.pending.len() == 0 && !self.engine.is_applying()
+    }
+
+    /// Whether calls came since the last step.
+    pub fn has_new_calls(&self) -> bool {
+        self.raft.has_ready() || self.reads.has_arrived() || !self.outbox.messages.is_empty()
+    }
+
+    /// Whether a leader is known, and the term.
+    pub fn leader_state(&self) -> (bool, u64) {
+        let soft = self.raft.soft_state();
+        (soft.leader.is_some(), soft.term.0)
+    }
+
+    fn is_leader(&self) -> bool {
+        self.raft.soft_state().role == Role::Leader
+    }
+
+    fn answer(&mut self, origin: Origin, outcome: Outcome) {
+        let raft_term = self.raft.soft_state().term.0;
+        let answer = Answer { origin, raft_term, outcome };
+        self.outbox.messages.push((origin.core, Message::Answer(answer)));
+    }
+
+    fn fail(&mut self, origin: Origin, why: Unavailable) {
+        self.answer(origin, Outcome::Failed(why));
+    }
+
+    fn send_events(&mut self, core: CoreId, batch: WatchBatch) {
+        self.outbox.messages.push((core, Message::Events(batch)));
+    }
+
+    /// A jump of the time counts as one tick.
+    fn tick(&mut self, fx: &mut Effects) {
+        if self.next_tick_us <= self.now_us {
+            self.next_tick_us = self.now_us + self.tick_us;
+            self.raft.tick();
+        }
+        while let Some(waiter) = self.pending.take_overdue(self.now_us) {
+            self.on_proposal_lost(waiter, Unavailable::TimedOut);
+        }
+        fx.wake_at(self.next_tick_us);
+    }
+
+    /// Hands Raft's demands on until it has none, and applies what is committed.
+    fn run_raft(&mut self, wal: &mut ShardWal, metrics: &mut Metrics, fx: &mut Effects) {
+        while self.raft.has_ready() {
+            let mut ready = std::mem::take(&mut self.ready);
+            self.raft.ready(&mut ready);
+            assert!(ready.messages_now.is_empty() && ready.messages_after_persist.is_empty());
+            assert!(ready.snapshot.is_none(), "a group of one voter receives no snapshot");
+            if let Some(soft) = ready.soft_state {
+                self.on_soft_state(soft, metrics, fx);
+            }
+            if ready.must_persist() {
+                wal.append(DEFAULT_GROUP, &ready);
+            }
+            self.committed.extend(ready.committed.drain(..));
+            for state in ready.read_states.drain(..) {
+                self.reads.confirm(state.context, state.index.0);
+            }
+            for context in std::mem::take(&mut ready.reads_lost) {
+                for origin in self.reads.lose(context) {
+                    self.fail(origin, Unavailable::LeaderChanged);
+                }
+            }
+            self.ready = ready;
+            self.apply_committed(metrics, fx);
+        }
+        self.apply_committed(metrics, fx);
+    }
+
+    fn on_soft_state(&mut self, soft: raft::SoftState, metrics: &mut Metrics, fx: &mut Effects) {
+        metrics.add(Scalar::LeaderChanges, 1);
+        let fields = vec![
+            ("member-id", format!("\"{:x}\"", self.config.member_id)),
+            ("role", format!("\"{:?}\"", soft.role)),
+            ("term", soft.term.0.to_string()),
+        ];
+        let message = "role changed".to_string();
+        fx.push(Effect::Log { level: LogLevel::Info, message, fields });
+        self.background.on_role_change();
+    }
+
+    fn next_wake_us(&self) -> u64 {
+        let mut wake_us = self.next_tick_us;
+        let others = [
+            self.pending.next_deadline_us(),
+            self.background.next_wake_us(),
+            self.watches.next_wake_us(),
+        ];
+        for other_us in others.into_iter().flatten() {
+            wake_us = wake_us.min(other_us);
+        }
+        wake_us
+    }
+
+    fn publish_metrics(&mut self, metrics: &mut Metrics) {
+        let soft = self.raft.soft_state();
+        metrics.set(Scalar::HasLeader, u64::from(soft.leader.is_some()));
+        metrics.set(Scalar::IsLeader, u64::from(soft.role == Role::Leader));
+        metrics.set(Scalar::ProposalsCommitted, self.raft.commit().0);
+        metrics.set(Scalar::ProposalsApplied, self.engine.applied_index());
+        metrics.set(Scalar::ProposalsPending, self.pending.len() as u64);
+        metrics.set(Scalar::Revision, self.engine.revision() as u64);
+        metrics.set(Scalar::CompactRevision, self.engine.compact_revision().max(0) as u64);
+        metrics.set(Scalar::Keys, self.engine.keys_count());
+        metrics.set(Scalar::DbSize, self.engine.db_size_bytes());
+        metrics.set(Scalar::DbSizeInUse, self.engine.in_use_size_bytes());
+        metrics.set(Scalar::QuotaBytes, self.quota_bytes().unwrap_or(0));
+    }
+}

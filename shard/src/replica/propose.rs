@@ -1,0 +1,99 @@
+//! The way of a command into the log.
+//!
+//! Invariants: a proposal is made once; what is refused was not appended; the bytes that are
+//! replicated are those that the front laid out, with their proposal id stamped in.
+
+use bytes::Bytes;
+use engine::api::{AlarmAction, AlarmType, Command, ProposalId};
+use engine::command;
+use engine::page::map::PageMap;
+use raft::{EntryKind, ProposeError};
+
+use super::pending::Waiter;
+use super::{Replica, Stage};
+use crate::limits::{QUOTA_DEFAULT_BYTES, REQUEST_TIMEOUT_BASE_US};
+use crate::message::{Origin, Outcome, ProposalClass, Unavailable};
+
+impl<M: PageMap> Replica<M> {
+    pub(super) fn on_propose(&mut self, origin: Origin, command: Vec<u8>, class: ProposalClass) {
+        if self.stage == Stage::Stopping {
+            return self.fail(origin, Unavailable::Stopped);
+        }
+        if !self.pending.has_room() {
+            return self.fail(origin, Unavailable::TooManyRequests);
+        }
+        if let ProposalClass::Write { cost_bytes } = class {
+            if self.exceeds_quota(cost_bytes) {
+                self.raise_no_space();
+                return self.fail(origin, Unavailable::NoSpace);
+            }
+        }
+        if let Err(why) = self.propose(command, Waiter::Call { origin, class }) {
+            self.fail(origin, why);
+        }
+    }
+
+    /// Proposes an encoded command.
+    pub(super) fn propose(
+        &mut self,
+        mut command: Vec<u8>,
+        waiter: Waiter,
+    ) -> Result<(), Unavailable> {
+        command::stamp(&mut command, self.pending.next_id());
+        match self.raft.propose(EntryKind::Command, Bytes::from(command)) {
+            Ok(_) => {
+                let deadline_us = self.now_us + self.request_timeout_us();
+                self.pending.insert(waiter, deadline_us);
+                Ok(())
+            }
+            Err(ProposeError::TooManyUncommitted) => Err(Unavailable::TooManyRequests),
+            Err(_) => Err(Unavailable::NoLeader),
+        }
+    }
+
+    /// Proposes a command of this member's own.
+    pub(super) fn propose_own(&mut self, command: &Command<'_>, waiter: Waiter) -> bool {
+        let mut bytes = Vec::new();
+        command::encode(command, ProposalId::default(), &mut bytes);
+        self.propose(bytes, waiter).is_ok()
+    }
+
+    /// A proposal will not be answered by its entry any more.
+    pub(super) fn on_proposal_lost(&mut self, waiter: Waiter, why: Unavailable) {
+        match waiter {
+            Waiter::Call { origin, .. } => self.answer(origin, Outcome::Failed(why)),
+            Waiter::Expiry { lease } => self.leases.put_back(lease),
+            Waiter::Background => self.background.on_proposal_lost(),
+        }
+    }
+
+    /// What may be stored; `None` is no bound.
+    pub(super) fn quota_bytes(&self) -> Option<u64> {
+        match self.config.quota_backend_bytes {
+            0 => Some(QUOTA_DEFAULT_BYTES),
+            quota => u64::try_from(quota).ok(),
+        }
+    }
+
+    /// etcd's 5 s and two election timeouts.
+    pub(super) fn request_timeout_us(&self) -> u64 {
+        REQUEST_TIMEOUT_BASE_US + 2 * self.config.election_timeout_us
+    }
+
+    /// What is in use counts, not what is allocated: freed pages are taken again, nobody has to
+    /// defragment first.
+    fn exceeds_quota(&self, cost_bytes: u64) -> bool {
+        let in_use = self.engine.in_use_size_bytes();
+        self.quota_bytes().is_some_and(|quota| quota <= in_use.saturating_add(cost_bytes))
+    }
+
+    fn raise_no_space(&mut self) {
+        let member_id = self.config.member_id;
+        let alarm = AlarmType::NoSpace;
+        if self.background.is_alarm_proposed || self.engine.alarms().contains(&(member_id, alarm)) {
+            return;
+        }
+        let command = Command::Alarm { action: AlarmAction::Activate, member_id, alarm };
+        self.background.is_alarm_proposed = self.propose_own(&command, Waiter::Background);
+    }
+}

@@ -1,0 +1,256 @@
+//! Reads: the read-index round they wait for, then the store, in slices.
+//!
+//! Invariants: a read joins only a round that begins after it arrived (one a step for all); it is
+//! answered from a state that contains the round's index; a read that outlives a step holds a
+//! revision and a key, never a page. Every answer comes from the published state.
+//! Source: replication.md, Reads and leases 1 and 2; Raft thesis section 6.4.
+
+use std::collections::VecDeque;
+
+use engine::api::{Command, TxnRequest};
+use engine::command;
+use engine::engine::Step;
+use engine::mvcc::budget::WorkBudget;
+use engine::mvcc::hash::HashRead;
+use engine::mvcc::range::RangeRead;
+use engine::mvcc::txn_read::TxnRead;
+use engine::page::map::{Corruption, PageMap};
+
+use super::Replica;
+use crate::limits::READS_MAX;
+use crate::message::{Call, HashKv, HealthReport, Origin, Outcome, Unavailable};
+use crate::metrics::{Metrics, Scalar};
+
+/// Units of engine work that the reads of a step get besides what apply left over.
+const READ_WORK_UNITS: u32 = 2_000;
+
+/// Reads on their way.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    /// Arrived in this step, waiting for a round to begin.
+    arrived: Vec<Read>,
+    /// Rounds begun: context and reads.
+    rounds: VecDeque<(u64, Vec<Read>)>,
+    /// Confirmed: answerable once this index is applied.
+    confirmed: VecDeque<(u64, Vec<Read>)>,
+    /// Being answered, in turn.
+    running: VecDeque<Running>,
+    next_context: u64,
+    count: usize,
+}
+
+#[derive(Debug)]
+struct Read {
+    origin: Origin,
+    call: Call,
+}
+
+#[derive(Debug)]
+struct Running {
+    origin: Origin,
+    work: Work,
+}
+
+#[derive(Debug)]
+enum Work {
+    Range { read: Box<RangeRead> },
+    Txn { command: Vec<u8>, read: Box<TxnRead> },
+    HashKv { read: Box<HashRead>, is_whole: bool },
+}
+
+impl Reads {
+    /// A round's index is known.
+    pub fn confirm(&mut self, context: u64, index: u64) {
+        let slot = self.rounds.iter().position(|(known, _)| *known == context);
+        let (_, reads) = self.rounds.remove(slot.expect("rounds are known")).expect("just found");
+        self.confirmed.push_back((index, reads));
+    }
+
+    /// A round came to nothing: whom to tell.
+    pub fn lose(&mut self, context: u64) -> Vec<Origin> {
+        let Some(slot) = self.rounds.iter().position(|(known, _)| *known == context) else {
+            return Vec::new();
+        };
+        let (_, reads) = self.rounds.remove(slot).expect("just found");
+        self.count -= reads.len();
+        reads.into_iter().map(|read| read.origin).collect()
+    }
+
+    /// Whether reads wait for a round to begin, or may be answered.
+    pub fn has_arrived(&self) -> bool {
+        !self.arrived.is_empty() || !self.confirmed.is_empty()
+    }
+
+    /// The caller is gone: long work for it ends.
+    pub fn abandon(&mut self, origin: Origin) {
+        let before = self.running.len();
+        self.running.retain(|running| running.origin != origin);
+        self.count -= before - self.running.len();
+    }
+}
+
+impl<M: PageMap> Replica<M> {
+    pub(super) fn on_read(&mut self, origin: Origin, call: Call) {
+        if READS_MAX <= self.reads.count {
+            return self.fail(origin, Unavailable::TooManyRequests);
+        }
+        let is_local = match &call {
+            Call::Range(range) => range.is_serializable(),
+            Call::ReadTxn { serializable, .. } | Call::Health { serializable } => *serializable,
+            Call::LeaseLeases | Call::Hash => true,
+            _ => false,
+        };
+        self.reads.count += 1;
+        let read = Read { origin, call };
+        if is_local {
+            self.reads.confirmed.push_back((0, vec![read]));
+        } else {
+            self.reads.arrived.push(read);
+        }
+    }
+
+    /// One round for everything that arrived.
+    pub(super) fn start_read_round(&mut self) {
+        if self.reads.arrived.is_empty() {
+            return;
+        }
+        let reads = std::mem::take(&mut self.reads.arrived);
+        self.reads.next_context += 1;
+        let context = self.reads.next_context;
+        match self.raft.read_index(context) {
+            Ok(()) => self.reads.rounds.push_back((context, reads)),
+            Err(_) => {
+                self.reads.count -= reads.len();
+                for read in reads {
+                    self.fail_read(read, Unavailable::NoLeader);
+                }
+            }
+        }
+    }
+
+    /// Health answers its failure instead of failing.
+    fn fail_read(&mut self, read: Read, why: Unavailable) {
+        if let Call::Health { .. } = read.call {
+            let report = self.health(Some(why));
+            return self.answer(read.origin, Outcome::Health(report));
+        }
+        self.fail(read.origin, why);
+    }
+
+    /// Answers what can be answered, within a budget.
+    pub(super) fn run_reads(&mut self, metrics: &mut Metrics) {
+        let mut budget = WorkBudget::new(self.work_units_left + READ_WORK_UNITS);
+        let applied_index = self.engine.applied_index();
+        while let Some((index, _)) = self.reads.confirmed.front() {
+            if applied_index < *index {
+                break;
+            }
+            let (_, reads) = self.reads.confirmed.pop_front().expect("checked above");
+            for read in reads {
+                self.begin_read(read, &mut budget, metrics);
+            }
+        }
+        let mut turns = self.reads.running.len();
+        while 0 < turns && !budget.is_spent() {
+            turns -= 1;
+            let Some(running) = self.reads.running.pop_front() else { break };
+            self.run_work(running, &mut budget);
+        }
+        if !self.reads.running.is_empty() {
+            self.needs_step = true;
+        }
+    }
+
+    fn begin_read(&mut self, read: Read, budget: &mut WorkBudget, metrics: &mut Metrics) {
+        let Read { origin, call } = read;
+        let work = match call {
+            Call::Range(request) => {
+                metrics.add(Scalar::Ranges, 1);
+                match self.engine.range_start(&request.request()) {
+                    Ok(started) => Work::Range { read: Box::new(started) },
+                    Err(reject) => return self.finish(origin, Outcome::Range(Err(reject))),
+                }
+            }
+            Call::ReadTxn { command, .. } => {
+                metrics.add(Scalar::Txns, 1);
+                Work::Txn { command, read: Box::new(self.engine.txn_read_start()) }
+            }
+            Call::HashKv { revision } => match self.engine.hash_start(revision) {
+                Ok(started) => Work::HashKv { read: Box::new(started), is_whole: false },
+                Err(reject) => return self.finish(origin, Outcome::HashKv(Err(reject))),
+            },
+            Call::Hash => match self.engine.hash_start(0) {
+                Ok(started) => Work::HashKv { read: Box::new(started), is_whole: true },
+                Err(reject) => return self.finish(origin, Outcome::HashKv(Err(reject))),
+            },
+            other => {
+                let outcome = self.small_read(other, metrics);
+                return self.finish(origin, outcome);
+            }
+        };
+        self.run_work(Running { origin, work }, budget);
+    }
+
+    fn run_work(&mut self, mut running: Running, budget: &mut WorkBudget) {
+        match self.work_slice(&mut running.work, budget) {
+            Ok(Some(outcome)) => self.finish(running.origin, outcome),
+            Ok(None) => self.reads.running.push_back(running),
+            Err(_) => self.finish(running.origin, Outcome::Failed(Unavailable::Corrupt)),
+        }
+    }
+
+    fn work_slice(
+        &mut self,
+        work: &mut Work,
+        budget: &mut WorkBudget,
+    ) -> Result<Option<Outcome>, Corruption> {
+        let outcome = match work {
+            Work::Range { read } => match self.engine.range_step(read, budget)? {
+                Ok(Step::More) => return Ok(None),
+                Ok(Step::Done(response)) => Outcome::Range(Ok(response)),
+                Err(reject) => Outcome::Range(Err(reject)),
+            },
+            Work::Txn { command, read } => {
+                match self.engine.txn_read_step(&txn_of(command), read, budget)? {
+                    Ok(Step::More) => return Ok(None),
+                    Ok(Step::Done(response)) => Outcome::ReadTxn(Ok(response)),
+                    Err(reject) => Outcome::ReadTxn(Err(reject)),
+                }
+            }
+            Work::HashKv { read, is_whole } => match self.engine.hash_step(read, budget)? {
+                Ok(Step::More) => return Ok(None),
+                Ok(Step::Done(hash)) if *is_whole => {
+                    Outcome::Hash { revision: hash.revision, hash: hash.hash }
+                }
+                Ok(Step::Done(hash)) => Outcome::HashKv(Ok(HashKv {
+                    revision: hash.revision,
+                    hash: hash.hash,
+                    compact_revision: hash.compact_revision,
+                    hash_revision: hash.hash_revision,
+                })),
+                Err(reject) => Outcome::HashKv(Err(reject)),
+            },
+        };
+        Ok(Some(outcome))
+    }
+
+    fn finish(&mut self, origin: Origin, outcome: Outcome) {
+        assert!(0 < self.reads.count);
+        self.reads.count -= 1;
+        self.answer(origin, outcome);
+    }
+
+    pub(super) fn health(&self, read_failure: Option<Unavailable>) -> HealthReport {
+        let mut alarms: Vec<_> = self.engine.alarms().iter().map(|(_, alarm)| *alarm).collect();
+        alarms.sort_unstable();
+        let has_leader = self.raft.soft_state().leader.is_some();
+        HealthReport { alarms, has_leader, read_failure }
+    }
+}
+
+fn txn_of(bytes: &[u8]) -> TxnRequest<'_> {
+    match command::decode(bytes) {
+        Ok((_, Command::Txn(txn))) => txn,
+        _ => unreachable!("the front of this member encoded a transaction"),
+    }
+}

@@ -1,0 +1,231 @@
+//! From what the disk holds to a replica that goes on: newest valid meta page, then the WAL after
+//! it, then consensus.
+//!
+//! Invariants: everything read here was synced again by the driver before (storage.md, WAL rule 4);
+//! entries at or below the checkpoint are never applied again; a hole refuses the start of a single
+//! member, it is never skipped; the run number is durable before anything is answered, since it is
+//! in the first frame.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use engine::api::EventList;
+use engine::engine::{Engine, OpenError};
+use engine::page::map::PageMap;
+use engine::page::meta::{Meta, MetaBroken, choose_meta};
+use engine::wal::recovered::{RecoverError, RecoveredGroup as WalGroup};
+use raft::{
+    Configuration, Entry, EntryId, HardState, Index, RaftNode, Ready, ReplicaId, Restored, Term,
+};
+
+use super::background::Background;
+use super::checkpoint::CheckpointState;
+use super::lease_clock::LeaseClock;
+use super::pending::PendingProposals;
+use super::read::Reads;
+use super::watches::Watches;
+use super::{DEFAULT_GROUP, Outbox, Replica, Stage};
+use crate::config::Config;
+use crate::wal::kind_from_number;
+
+/// Why a shard cannot start. Nothing was changed.
+#[derive(Clone, Debug)]
+pub enum StartError {
+    /// The WAL cannot be read at all.
+    Wal(RecoverError),
+    /// The WAL lost entries that were synced.
+    WalDamaged {
+        /// First index of the first hole.
+        first_index: u64,
+        /// Last index of it.
+        last_index: u64,
+    },
+    /// The WAL begins after the checkpoint ends.
+    WalGap {
+        /// Applied index of the checkpoint.
+        checkpoint_index: u64,
+        /// First index in the WAL.
+        first_index: u64,
+    },
+    /// An entry of a kind that this version does not know.
+    UnknownEntry {
+        /// Its index.
+        index: u64,
+    },
+    /// Both meta pages are broken.
+    Meta(MetaBroken),
+    /// The pages of the checkpoint are gone: the page file has no valid meta page, and the log
+    /// does not begin at its first entry.
+    PagesLost,
+    /// A page that every start reads is broken, or written by another version.
+    Pages(OpenError),
+    /// What was found contradicts itself.
+    Raft(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Wal(error) => write!(f, "the WAL cannot be recovered: {error}"),
+            StartError::WalDamaged { first_index, last_index } => write!(
+                f,
+                "the WAL is damaged: entries {first_index} to {last_index} were synced and cannot \
+                 be read any more"
+            ),
+            StartError::WalGap { checkpoint_index, first_index } => write!(
+                f,
+                "the WAL begins at entry {first_index}, the checkpoint ends at {checkpoint_index}: \
+                 WAL segments are missing"
+            ),
+            StartError::UnknownEntry { index } => {
+                write!(f, "entry {index} was written by a newer version")
+            }
+            StartError::Meta(broken) => write!(f, "the page file is damaged: {broken:?}"),
+            StartError::PagesLost => write!(
+                f,
+                "the page file holds no checkpoint, but the WAL was already trimmed behind one: \
+                 the page file was lost or replaced"
+            ),
+            StartError::Pages(error) => write!(f, "the page file is damaged: {error}"),
+            StartError::Raft(error) => write!(f, "the log contradicts itself: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// What recovery has of a group before its replica is made.
+pub(crate) struct RecoveredGroup {
+    pub hard_state: HardState,
+    pub entries: Vec<Entry>,
+    /// Log position of the older of the two checkpoints.
+    pub older_index: u64,
+    pub last_index: u64,
+}
+
+impl RecoveredGroup {
+    /// Takes a group out of what the WAL holds; `None` is a group that is being born.
+    pub fn from_wal(group: Option<&mut WalGroup>) -> Result<RecoveredGroup, StartError> {
+        let Some(group) = group else {
+            let hard_state = HardState::default();
+            return Ok(RecoveredGroup {
+                hard_state,
+                entries: Vec::new(),
+                older_index: 0,
+                last_index: 0,
+            });
+        };
+        if let Some((first_index, last_index)) = group.missing.first().copied() {
+            return Err(StartError::WalDamaged { first_index, last_index });
+        }
+        let state = &group.state;
+        let hard_state = HardState {
+            term: Term(state.hard_state.term),
+            vote: (state.hard_state.vote != 0).then_some(ReplicaId(state.hard_state.vote)),
+            commit: Index(state.hard_state.commit),
+        };
+        let older_index = state.checkpoint.index;
+        let last_index = state.last.index;
+        let entries = std::mem::take(&mut group.entries);
+        let entries = entries.into_iter().map(|entry| {
+            let kind = kind_from_number(entry.kind)
+                .ok_or(StartError::UnknownEntry { index: entry.index })?;
+            let (term, index) = (Term(entry.term), Index(entry.index));
+            Ok(Entry { term, index, kind, data: entry.data })
+        });
+        let entries = entries.collect::<Result<Vec<_>, StartError>>()?;
+        Ok(RecoveredGroup { hard_state, entries, older_index, last_index })
+    }
+}
+
+/// The checkpoint to start from.
+pub(crate) fn choose_checkpoint(
+    meta_pages: &[Option<Vec<u8>>; 2],
+) -> Result<Option<Meta>, StartError> {
+    let slot = |number: usize| meta_pages[number].as_deref().unwrap_or(&[]);
+    if slot(0).is_empty() && slot(1).is_empty() {
+        return Ok(None);
+    }
+    let zeros = [0; engine::page::map::PAGE_SIZE_BYTES];
+    let whole = |number: usize| if slot(number).is_empty() { &zeros[..] } else { slot(number) };
+    choose_meta(whole(0), whole(1)).map_err(StartError::Meta)
+}
+
+impl<M: PageMap> Replica<M> {
+    /// A replica that goes on from `meta` and the WAL's `group`.
+    pub fn recover(
+        config: Config,
+        map: M,
+        meta: Option<Meta>,
+        group: RecoveredGroup,
+        incarnation: u64,
+        now_us: u64,
+    ) -> Result<Replica<M>, StartError> {
+        let mut engine = match &meta {
+            Some(meta) => Engine::open(map, meta).map_err(StartError::Pages)?,
+            None if 0 < group.older_index => return Err(StartError::PagesLost),
+            None => Engine::create(map, DEFAULT_GROUP),
+        };
+        engine.answer_only(config.member_id, incarnation);
+        let applied_index = engine.applied_index();
+        let mut entries = group.entries;
+        if let Some(first) = entries.first()
+            && applied_index + 1 < first.index.0
+        {
+            let (checkpoint_index, first_index) = (applied_index, first.index.0);
+            return Err(StartError::WalGap { checkpoint_index, first_index });
+        }
+        entries.retain(|entry| applied_index < entry.index.0);
+        let voter = ReplicaId(config.member_id);
+        let restored = Restored {
+            hard_state: group.hard_state,
+            applied: EntryId { index: Index(applied_index), term: Term(engine.applied_term()) },
+            configuration: Configuration { voters: vec![voter], ..Configuration::default() },
+            entries,
+            ..Restored::default()
+        };
+        let raft_config = raft_config(&config, incarnation);
+        let mut raft = RaftNode::new(raft_config, restored)
+            .map_err(|error| StartError::Raft(error.to_string()))?;
+        raft.campaign().map_err(|error| StartError::Raft(format!("{error:?}")))?;
+        let older_index = group.older_index.min(applied_index);
+        Ok(Replica {
+            raft,
+            ready: Ready::default(),
+            now_us,
+            tick_us: config.heartbeat_interval_us,
+            next_tick_us: now_us + config.heartbeat_interval_us,
+            pending: PendingProposals::new(config.member_id, incarnation),
+            committed: VecDeque::new(),
+            events: EventList::default(),
+            reads: Reads::default(),
+            leases: LeaseClock::default(),
+            watches: Watches::new(config.watch_progress_interval_us, now_us),
+            checkpoint: CheckpointState::recovered(
+                applied_index,
+                engine.applied_term(),
+                older_index,
+            ),
+            background: Background::default(),
+            outbox: Outbox::default(),
+            stage: Stage::Starting,
+            work_units_left: 0,
+            needs_step: false,
+            engine,
+            config,
+        })
+    }
+}
+
+/// A tick is a heartbeat interval while there is nobody to send heartbeats to: an idle member
+/// wakes ten times a second, not a hundred times.
+fn raft_config(config: &Config, incarnation: u64) -> raft::Config {
+    let timeout_ticks = config.election_timeout_us.div_ceil(config.heartbeat_interval_us);
+    raft::Config {
+        election_timeout_ticks: u32::try_from(timeout_ticks.max(2)).unwrap_or(u32::MAX),
+        heartbeat_interval_ticks: 1,
+        lease_margin_ticks: 1,
+        seed: config.seed ^ incarnation,
+        ..raft::Config::new(ReplicaId(config.member_id))
+    }
+}

@@ -1,0 +1,320 @@
+//! A connection of the binary protocol: requests to calls, answers to frames.
+//!
+//! Invariants: every request is answered once; events that a watch has no credit for wait here, in
+//! order, bounded by the credit that the replica gave; a watch's end overtakes none of its events.
+//! Source: docs/format/wire.md.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use engine::api::EventList;
+use net::etcd::cancel_reason;
+use net::etcd::status::{self, Status};
+use net::wire::{
+    Delivery, FeedOutcome, Flow, LeaseTimeToLive, MemberStatus, Outbox, Reply, ReplyHeader,
+    Request, ServerIdentity, ServerLimits, WatchCanceled, WatchFilter, WireApplication,
+    WireSession,
+};
+
+use super::{Context, admission, status_of};
+use crate::input::ConnectionId;
+use crate::message::{
+    Answer, Call, Outcome, WatchBatch, WatchCreate, WatchDelivery, WatchNotice, WatchNoticeKind,
+};
+use crate::metrics::Scalar;
+
+/// A binary session.
+pub(super) struct BinarySession {
+    session: WireSession,
+    watches: Watches,
+    /// The session stopped before the end of its input: it goes on when there is room.
+    is_input_paused: bool,
+}
+
+type Watches = BTreeMap<u64, Watch>;
+
+/// What one watch still has to be told.
+#[derive(Default)]
+struct Watch {
+    backlog: VecDeque<Backlog>,
+}
+
+enum Backlog {
+    Events { header: ReplyHeader, events: EventList, credit_bytes: usize },
+    Progress(ReplyHeader),
+    Canceled { header: ReplyHeader, compact_revision: i64, reason: &'static str },
+}
+
+impl BinarySession {
+    pub fn new(context: &Context) -> BinarySession {
+        let identity = ServerIdentity {
+            cluster_id: context.config.cluster_id,
+            member_id: context.config.member_id,
+            server_version: context.config.server_version.clone(),
+        };
+        let limits = ServerLimits {
+            request_size_bytes_max: u32::try_from(context.config.max_request_bytes)
+                .unwrap_or(u32::MAX),
+            txn_ops_max: u32::try_from(context.config.max_txn_ops).unwrap_or(u32::MAX),
+            ..ServerLimits::default()
+        };
+        BinarySession {
+            session: WireSession::new(identity, limits),
+            watches: Watches::new(),
+            is_input_paused: false,
+        }
+    }
+
+    pub fn feed(&mut self, connection: ConnectionId, bytes: &[u8], context: &mut Context) {
+        let BinarySession { session, watches, .. } = self;
+        let outcome = session.feed(bytes, &mut Program { connection, watches, context });
+        self.is_input_paused = outcome == FeedOutcome::Paused;
+    }
+
+    /// Bytes to send, and input that waited for room.
+    pub fn take_output(&mut self, connection: ConnectionId, context: &mut Context) -> Vec<u8> {
+        let bytes = self.session.outbox().take_output(Vec::new());
+        for (id, watch) in &mut self.watches {
+            watch.drain(connection, *id, self.session.outbox(), context);
+        }
+        self.watches.retain(|id, watch| {
+            !watch.backlog.is_empty() || self.session.outbox().watch_credit_bytes(*id).is_some()
+        });
+        if self.is_input_paused && !self.session.congested() {
+            self.feed(connection, &[], context);
+        }
+        bytes
+    }
+
+    pub fn wants_input(&self) -> bool {
+        !self.is_input_paused && !self.session.congested()
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.session.is_closed()
+    }
+
+    pub fn drain(&mut self) {
+        self.session.outbox().go_away(&status::STOPPED);
+    }
+
+    pub fn on_closed(&mut self, connection: ConnectionId, context: &mut Context) {
+        for id in self.watches.keys() {
+            context.metrics.subtract(Scalar::WatchStreams, 1);
+            context.call(connection, *id, Call::WatchStreamClosed);
+        }
+        self.watches.clear();
+    }
+
+    pub fn on_answer(&mut self, answer: Answer, context: &mut Context) {
+        let id = answer.origin.stream;
+        let outbox = self.session.outbox();
+        let term = answer.raft_term;
+        match &answer.outcome {
+            Outcome::Applied(response) => outbox.response(id, term, response),
+            Outcome::Range(Ok(range)) => outbox.reply(id, term, Reply::Range(range)),
+            Outcome::ReadTxn(Ok(txn)) => outbox.reply(id, term, Reply::Txn(txn)),
+            Outcome::Range(Err(reject))
+            | Outcome::ReadTxn(Err(reject))
+            | Outcome::HashKv(Err(reject)) => outbox.error(id, &status::from_reject(*reject)),
+            Outcome::LeaseKeepAlive { revision, id: lease, ttl_s } => {
+                let (revision, ttl_s) = (*revision, *ttl_s);
+                outbox.reply(id, term, Reply::LeaseKeepAlive { revision, id: *lease, ttl_s });
+            }
+            Outcome::LeaseTimeToLive(lease) => {
+                let answer = LeaseTimeToLive {
+                    id: lease.id,
+                    ttl_s: lease.ttl_s,
+                    granted_ttl_s: lease.granted_ttl_s,
+                    keys: lease.keys.clone(),
+                };
+                let revision = lease.revision;
+                outbox.reply(id, term, Reply::LeaseTimeToLive { revision, lease: &answer });
+            }
+            Outcome::LeaseLeases { revision, ids } => {
+                outbox.reply(id, term, Reply::Leases { revision: *revision, ids });
+            }
+            Outcome::Status(status) => {
+                let revision = status.revision;
+                let status = member_status(status, context);
+                outbox.reply(id, term, Reply::Status { revision, status: &status });
+            }
+            Outcome::Failed(why) => outbox.error(id, &status_of(*why)),
+            Outcome::Hash { .. }
+            | Outcome::HashKv(Ok(_))
+            | Outcome::AlarmList { .. }
+            | Outcome::MemberList(_)
+            | Outcome::Health(_) => unreachable!("the binary protocol does not ask this"),
+        }
+    }
+
+    pub fn on_events(
+        &mut self,
+        connection: ConnectionId,
+        id: u64,
+        batch: &WatchBatch,
+        delivery: &WatchDelivery,
+        context: &mut Context,
+    ) {
+        let Some(watch) = self.watches.get_mut(&id) else { return };
+        watch.backlog.push_back(Backlog::Events {
+            header: ReplyHeader { revision: batch.header_revision, raft_term: batch.raft_term },
+            events: super::grpc_answer::events_of(batch, delivery),
+            credit_bytes: delivery.size_bytes,
+        });
+        watch.drain(connection, id, self.session.outbox(), context);
+    }
+
+    pub fn on_notice(&mut self, notice: &WatchNotice, context: &mut Context) {
+        let id = notice.origin.stream;
+        let connection = notice.origin.connection;
+        let header = ReplyHeader { revision: notice.revision, raft_term: notice.raft_term };
+        let outbox = self.session.outbox();
+        let canceled =
+            |compact_revision, reason| Backlog::Canceled { header, compact_revision, reason };
+        let owed = match notice.kind {
+            WatchNoticeKind::Created => return outbox.watch_created(id, header),
+            WatchNoticeKind::Progress => Backlog::Progress(header),
+            WatchNoticeKind::Canceled => canceled(0, ""),
+            WatchNoticeKind::Compacted { compact_revision } => canceled(compact_revision, ""),
+            WatchNoticeKind::RefusedDuplicateId => canceled(0, cancel_reason::WATCH_ID_DUPLICATE),
+            WatchNoticeKind::RefusedNegativeStart => {
+                canceled(0, cancel_reason::START_REVISION_NEGATIVE)
+            }
+            WatchNoticeKind::RefusedEmptyRange => canceled(0, cancel_reason::RANGE_EMPTY),
+            WatchNoticeKind::RefusedTooMany => canceled(0, TOO_MANY),
+        };
+        let Some(watch) = self.watches.get_mut(&id) else { return };
+        watch.backlog.push_back(owed);
+        watch.drain(connection, id, outbox, context);
+    }
+}
+
+const TOO_MANY: &str = "etcdserver: too many requests";
+
+impl Watch {
+    /// Tells as much as credit and room allow; what was taken is credited to the replica.
+    fn drain(
+        &mut self,
+        connection: ConnectionId,
+        id: u64,
+        outbox: &mut Outbox,
+        context: &mut Context,
+    ) {
+        while let Some(first) = self.backlog.front() {
+            match first {
+                Backlog::Events { header, events, credit_bytes } => {
+                    let is_over = outbox.watch_credit_bytes(id).is_none();
+                    let sent = !is_over
+                        && matches!(
+                            outbox.watch_events(id, *header, events),
+                            Delivery::Sent { .. }
+                        );
+                    if !is_over && !sent {
+                        return;
+                    }
+                    let size_bytes = *credit_bytes;
+                    context.call(connection, id, Call::WatchCredit { size_bytes });
+                }
+                Backlog::Progress(header) => outbox.watch_progress(id, *header),
+                Backlog::Canceled { header, compact_revision, reason } => {
+                    let (compact_revision, reason) = (*compact_revision, *reason);
+                    let canceled = WatchCanceled { compact_revision, reason };
+                    outbox.watch_canceled(id, *header, canceled);
+                    context.metrics.subtract(Scalar::WatchStreams, 1);
+                    context.call(connection, id, Call::WatchStreamClosed);
+                }
+            }
+            self.backlog.pop_front();
+        }
+    }
+}
+
+struct Program<'a> {
+    connection: ConnectionId,
+    watches: &'a mut Watches,
+    context: &'a mut Context,
+}
+
+impl WireApplication for Program<'_> {
+    fn on_request(&mut self, outbox: &mut Outbox, id: u64, request: Request<'_>) -> Flow {
+        match self.call_of(id, request) {
+            Ok(call) => self.context.call(self.connection, id, call),
+            Err(status) => outbox.error(id, &status),
+        }
+        if self.context.calls.len() < crate::limits::STEP_CALLS_MAX {
+            Flow::Continue
+        } else {
+            Flow::Pause
+        }
+    }
+
+    fn on_watch_credit(&mut self, outbox: &mut Outbox, id: u64, _credit_bytes: i64) {
+        if let Some(watch) = self.watches.get_mut(&id) {
+            watch.drain(self.connection, id, outbox, self.context);
+        }
+    }
+}
+
+impl Program<'_> {
+    fn call_of(&mut self, id: u64, request: Request<'_>) -> Result<Call, Status> {
+        if self.context.is_stopping {
+            return Err(status::STOPPED);
+        }
+        match request {
+            Request::Range(range) => admission::range(&range),
+            Request::Put(put) => admission::put(self.context, &put),
+            Request::DeleteRange(delete) => admission::delete_range(self.context, &delete),
+            Request::Txn(txn) => admission::txn(self.context, txn),
+            Request::Compact { revision, physical } => {
+                admission::compact(self.context, revision, physical)
+            }
+            Request::LeaseGrant { id, ttl_s } => admission::lease_grant(self.context, id, ttl_s),
+            Request::LeaseRevoke { id } => admission::lease_revoke(self.context, id),
+            Request::LeaseKeepAlive { id } => Ok(Call::LeaseKeepAlive { id }),
+            Request::LeaseTimeToLive { id, keys } => Ok(Call::LeaseTimeToLive { id, keys }),
+            Request::Leases => Ok(Call::LeaseLeases),
+            Request::Status => Ok(Call::Status),
+            Request::WatchCancel => Ok(Call::WatchCancel { watch_id: 0 }),
+            Request::WatchProgress => Ok(Call::WatchProgress),
+            Request::WatchCreate(create) => {
+                let known = self.watches.insert(id, Watch::default());
+                assert!(known.is_none(), "request ids rise");
+                self.context.metrics.add(Scalar::WatchStreams, 1);
+                let key = if create.key.is_empty() { vec![0] } else { create.key.to_vec() };
+                Ok(Call::WatchCreate(WatchCreate {
+                    key,
+                    range_end: create.range_end.to_vec(),
+                    start_revision: create.start_revision,
+                    watch_id: 0,
+                    progress_notify: create.progress_notify,
+                    no_put: matches!(create.filter, WatchFilter::NoPut | WatchFilter::Nothing),
+                    no_delete: matches!(
+                        create.filter,
+                        WatchFilter::NoDelete | WatchFilter::Nothing
+                    ),
+                    prev_kv: create.prev_kv,
+                    fragment: false,
+                }))
+            }
+        }
+    }
+}
+
+fn member_status(status: &crate::message::Status, context: &Context) -> MemberStatus {
+    let mut errors = Vec::new();
+    if status.leader == 0 {
+        errors.push(status::NO_LEADER.message.to_string());
+    }
+    MemberStatus {
+        version: context.config.server_version.clone(),
+        storage_version: crate::metrics::cluster_version(&context.config.server_version),
+        db_size_bytes: status.db_size_bytes,
+        db_size_in_use_bytes: status.db_size_in_use_bytes,
+        db_size_quota_bytes: status.db_size_quota_bytes,
+        leader: status.leader,
+        raft_index: status.raft_index,
+        raft_applied_index: status.raft_applied_index,
+        is_learner: false,
+        errors,
+    }
+}

@@ -1,0 +1,282 @@
+//! One core's whole program: the table of contents.
+//!
+//! Invariants: a step takes all inputs, in the order completions, then the rest; everything it
+//! asks of the world is in `effects` when it returns; the same inputs at the same times give the
+//! same effects.
+
+use engine::page::map::PageMap;
+use engine::wal::buffer::WalBuffer;
+use engine::wal::limits::BLOCK_SIZE_BYTES;
+use engine::wal::position::{GroupId, LogId, RunNumber, SegmentId};
+use engine::wal::recovery::recover;
+use engine::wal::source::SegmentSource;
+use engine::wal::writer::{SegmentFile, Start, Writer};
+use net::etcd::method::Method;
+
+use crate::config::Config;
+use crate::effect::{Effect, Effects};
+use crate::input::{CoreId, Input};
+use crate::message::Message;
+use crate::metrics::{Histogram, MethodLabels, Metrics};
+use crate::replica::{DEFAULT_GROUP, RecoveredGroup, Replica, StartError, choose_checkpoint};
+use crate::session::{Context, Front};
+use crate::wal::ShardWal;
+
+/// The owner of the default keyspace.
+const OWNER: CoreId = CoreId(0);
+/// A stop is over after this long, whatever still runs.
+const STOP_US_MAX: u64 = 4_000_000;
+/// Streams end this long after the stop began.
+const STOP_STREAMS_US: u64 = 1_000_000;
+
+/// One core's program.
+pub struct Shard<M> {
+    front: Front,
+    /// The groups of this core: core 0 has the default keyspace, others have none yet.
+    home: Option<Home<M>>,
+    core: CoreId,
+    stopping: Option<Stopping>,
+    is_stopped: bool,
+}
+
+/// What a core with groups has: replicas and the WAL they share.
+struct Home<M> {
+    replica: Replica<M>,
+    wal: ShardWal,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stopping {
+    since_us: u64,
+    are_streams_ended: bool,
+}
+
+impl<M: PageMap> Shard<M> {
+    /// The owner of the default keyspace, from what the disk holds. Every segment and the page
+    /// file were synced by the caller before.
+    ///
+    /// # Errors
+    /// [`StartError`]: damage that a member alone cannot repair. Nothing was written.
+    pub fn open(
+        config: Config,
+        source: &impl SegmentSource,
+        map: M,
+        meta_pages: &[Option<Vec<u8>>; 2],
+        now_us: u64,
+    ) -> Result<Shard<M>, StartError> {
+        assert!(config.core == OWNER);
+        let meta = choose_checkpoint(meta_pages)?;
+        let (start, group) = recover_wal(&config, source, meta.is_some())?;
+        let incarnation = start.run.0;
+        let mut wal = ShardWal::new(Writer::new(start));
+        wal.add_group(DEFAULT_GROUP, group.last_index);
+        let replica = Replica::recover(config.clone(), map, meta, group, incarnation, now_us)?;
+        Ok(Shard::new(config, Some(Home { replica, wal })))
+    }
+
+    /// A core without groups: it serves connections and asks the owner.
+    pub fn without_groups(config: Config) -> Shard<M> {
+        assert!(config.core != OWNER);
+        Shard::new(config, None)
+    }
+
+    fn new(config: Config, home: Option<Home<M>>) -> Shard<M> {
+        let core = config.core;
+        let front = Front::new(Context::new(config, Method::ALL.len()));
+        Shard { front, home, core, stopping: None, is_stopped: false }
+    }
+
+    /// Takes everything that happened and says what is to be done.
+    pub fn step(&mut self, now_us: u64, inputs: &mut Vec<Input>, fx: &mut Effects) {
+        assert!(!self.is_stopped, "nothing happens after the stop");
+        assert!(self.front.context.now_us <= now_us, "time does not go back");
+        self.front.context.now_us = now_us;
+        self.on_completions(inputs, fx);
+        self.front.run_deferred(fx);
+        for input in inputs.drain(..) {
+            self.on_input(input, fx);
+        }
+        self.front.tick(fx);
+        self.route_calls(fx);
+        if let Some(home) = &mut self.home {
+            let metrics = &mut self.front.context.metrics;
+            home.replica.step(now_us, &mut home.wal, metrics, fx);
+            home.wal.maybe_write(now_us, metrics, fx);
+            let (has_leader, raft_term) = home.replica.leader_state();
+            self.front.context.observe_leader(has_leader, raft_term);
+        }
+        self.route_outbox(fx);
+        self.run_stop(fx);
+        self.front.flush(fx);
+        // What flushing made room for may have asked for something.
+        self.route_calls(fx);
+        if self.home.as_mut().is_some_and(|home| home.replica.has_new_calls()) {
+            fx.step_again = true;
+        }
+        for token in std::mem::take(&mut self.front.context.metrics_reads) {
+            fx.push(Effect::ReadMetrics { token });
+        }
+    }
+
+    /// The core's figures.
+    pub fn metrics(&self) -> &Metrics {
+        &self.front.context.metrics
+    }
+
+    /// Tells how long a step took, for the figures.
+    pub fn observe_step_us(&mut self, us: u64) {
+        self.front.context.metrics.observe_us(Histogram::Step, us);
+    }
+
+    /// Completions of the disk come first: they free what the rest of the step needs.
+    fn on_completions(&mut self, inputs: &mut Vec<Input>, fx: &mut Effects) {
+        let Some(home) = &mut self.home else { return };
+        let now_us = self.front.context.now_us;
+        let metrics = &mut self.front.context.metrics;
+        inputs.retain_mut(|input| match input {
+            Input::WalSynced { end, buffer } => {
+                let buffer = std::mem::take(buffer);
+                for (group, number) in home.wal.on_synced(*end, buffer, now_us, metrics) {
+                    assert!(group == DEFAULT_GROUP);
+                    home.replica.on_persisted(number);
+                }
+                false
+            }
+            Input::WalSegmentReady { segment } => {
+                home.wal.on_segment_ready(*segment);
+                false
+            }
+            Input::PagesSynced { .. } | Input::MetaSynced { .. } => {
+                home.replica.on_checkpoint_input(input, &mut home.wal, metrics, fx);
+                false
+            }
+            _ => true,
+        });
+    }
+
+    fn on_input(&mut self, input: Input, fx: &mut Effects) {
+        match input {
+            Input::Accepted { connection, door } => self.front.on_accepted(connection, door),
+            Input::Received { connection, bytes } => self.front.on_received(connection, bytes, fx),
+            Input::Transmitted { connection, size_bytes } => {
+                self.front.on_transmitted(connection, size_bytes);
+            }
+            Input::Closed { connection } => self.front.on_closed(connection),
+            Input::Forwarded { message, .. } => self.on_forwarded(*message),
+            Input::MetricsRead { token, text } => self.front.on_metrics(token, text),
+            Input::ShutdownRequested => self.on_shutdown(),
+            Input::WalSynced { .. }
+            | Input::WalSegmentReady { .. }
+            | Input::PagesSynced { .. }
+            | Input::MetaSynced { .. } => unreachable!("a core without groups has no disk"),
+        }
+    }
+
+    fn on_forwarded(&mut self, message: Message) {
+        match message {
+            Message::Call(origin, call) => {
+                let home = self.home.as_mut().expect("calls go to the owner of the group");
+                home.replica.on_call(origin, call);
+            }
+            answer => self.front.on_message(answer),
+        }
+    }
+
+    /// Calls of this core's connections go to the owner of the default keyspace.
+    fn route_calls(&mut self, fx: &mut Effects) {
+        let mut calls = std::mem::take(&mut self.front.context.calls);
+        for message in calls.drain(..) {
+            match (&mut self.home, message) {
+                (Some(home), Message::Call(origin, call)) => home.replica.on_call(origin, call),
+                (None, message) => {
+                    fx.push(Effect::Forward { to: OWNER, message: Box::new(message) });
+                }
+                (Some(_), _) => unreachable!("fronts make calls only"),
+            }
+        }
+        self.front.context.calls = calls;
+    }
+
+    /// Answers and events to the cores that asked.
+    fn route_outbox(&mut self, fx: &mut Effects) {
+        let Some(home) = &mut self.home else { return };
+        let mut messages = std::mem::take(&mut home.replica.outbox().messages);
+        for (core, message) in messages.drain(..) {
+            if core == self.core {
+                self.front.on_message(message);
+            } else {
+                fx.push(Effect::Forward { to: core, message: Box::new(message) });
+            }
+        }
+        let home = self.home.as_mut().expect("checked above");
+        home.replica.outbox().messages = messages;
+    }
+
+    fn on_shutdown(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let since_us = self.front.context.now_us;
+        self.stopping = Some(Stopping { since_us, are_streams_ended: false });
+        self.front.on_shutdown();
+        if let Some(home) = &mut self.home {
+            home.replica.on_shutdown();
+        }
+    }
+
+    /// Finish what is pending, then end the streams, then say that it is over.
+    fn run_stop(&mut self, fx: &mut Effects) {
+        let Some(stopping) = &mut self.stopping else { return };
+        let elapsed_us = self.front.context.now_us - stopping.since_us;
+        if !stopping.are_streams_ended && STOP_STREAMS_US <= elapsed_us {
+            stopping.are_streams_ended = true;
+            self.front.end_streams();
+        }
+        let is_quiet =
+            self.home.as_ref().is_none_or(|home| home.replica.is_quiet() && home.wal.is_quiet());
+        let are_clients_gone = self.front.session_count() == 0;
+        if (is_quiet && are_clients_gone) || STOP_US_MAX <= elapsed_us {
+            self.is_stopped = true;
+            return fx.push(Effect::Stop);
+        }
+        fx.wake_at(self.front.context.now_us + 20_000);
+    }
+}
+
+/// What the WAL holds, or the beginning of one.
+fn recover_wal(
+    config: &Config,
+    source: &impl SegmentSource,
+    has_checkpoint: bool,
+) -> Result<(Start, RecoveredGroup), StartError> {
+    let mut segments = source.segments();
+    if !has_checkpoint && segments.iter().all(|file| is_blank(source, file)) {
+        // The first start, or one that was killed before its first frame.
+        segments.sort_unstable_by_key(|file| file.id);
+        let last = segments.last().map_or(SegmentId(0), |file| file.id);
+        let fresh = Start::fresh(LogId(config.seed), RunNumber(1));
+        let start = Start { next_segment: last.next(), segments, ..fresh };
+        return Ok((start, RecoveredGroup::from_wal(None)?));
+    }
+    let mut recovered = recover(source).map_err(StartError::Wal)?;
+    let start = recovered.start(RunNumber(recovered.run.0 + 1));
+    let group = recovered.groups.get_mut(&GroupId(DEFAULT_GROUP));
+    Ok((start, RecoveredGroup::from_wal(group)?))
+}
+
+/// Whether nothing was ever written into a segment: its first block is zeros.
+fn is_blank(source: &impl SegmentSource, file: &SegmentFile) -> bool {
+    let mut block = WalBuffer::zeroed(BLOCK_SIZE_BYTES);
+    source.read(file.id, 0, block.as_mut_bytes()).is_ok()
+        && block.as_bytes().iter().all(|byte| *byte == 0)
+}
+
+/// The gRPC methods in the order of their metrics.
+pub fn method_labels() -> Vec<MethodLabels> {
+    let labels = Method::ALL.iter().map(|method| MethodLabels {
+        grpc_type: method.kind().grpc_type(),
+        service: method.service(),
+        method: method.name(),
+    });
+    labels.collect()
+}
