@@ -69,6 +69,9 @@ impl RaftNode {
     /// [`CampaignError`]: this replica must not, or need not.
     pub fn campaign(&mut self) -> Result<(), CampaignError> {
         self.check_may_campaign()?;
+        if self.is_promised() && !self.is_sole_quorum() {
+            return Err(CampaignError::LeaderHeard);
+        }
         if self.config.is_pre_vote {
             self.become_pre_candidate();
         } else {
@@ -96,7 +99,7 @@ impl RaftNode {
         if self.health.disk.is_stuck || self.health.is_log_damaged || is_floor_unknown {
             return Err(CampaignError::Unhealthy);
         }
-        if self.log.has_unapplied_change() {
+        if self.first_unapplied_change().is_some() {
             return Err(CampaignError::ConfigurationPending);
         }
         Ok(())
@@ -109,7 +112,8 @@ impl RaftNode {
         self.start_round_of_votes();
         let last = self.log.last();
         let term = self.ballot.term.next();
-        self.ask_voters(term, Body::PreVoteRequest { last });
+        let committed = self.log.committed();
+        self.ask_voters(term, Body::PreVoteRequest { last, committed });
         self.count_votes();
     }
 
@@ -120,7 +124,8 @@ impl RaftNode {
         self.ballot = Ballot { term: self.ballot.term.next(), vote: Some(self.config.id) };
         self.start_round_of_votes();
         let last = self.log.last();
-        self.ask_voters(self.ballot.term, Body::VoteRequest { last, cause });
+        let committed = self.log.committed();
+        self.ask_voters(self.ballot.term, Body::VoteRequest { last, committed, cause });
         self.count_votes();
     }
 
@@ -216,8 +221,8 @@ impl RaftNode {
         let from = message.from;
         if self.ballot.term < message.term {
             match message.body {
-                Body::PreVoteRequest { .. } | Body::PreVoteAnswer { verdict: Verdict::Granted } => {
-                }
+                Body::PreVoteRequest { .. } => {}
+                Body::PreVoteAnswer { verdict: Verdict::Granted, .. } => {}
                 // A live leader was heard: this request may not even raise the term.
                 Body::VoteRequest { cause: CampaignCause::Timeout, .. } if self.is_sticky() => {
                     return false;
@@ -235,11 +240,8 @@ impl RaftNode {
                 Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => {
                     self.send_after_persist(from, Body::StaleTerm);
                 }
-                Body::PreVoteRequest { .. } => {
-                    let verdict = Verdict::Refused;
-                    self.send_after_persist(from, Body::PreVoteAnswer { verdict });
-                }
-                Body::PreVoteAnswer { verdict: Verdict::Refused } => return true,
+                Body::PreVoteRequest { .. } => self.refuse_pre_vote(from),
+                Body::PreVoteAnswer { verdict: Verdict::Refused, .. } => return true,
                 _ => {}
             }
             return false;
@@ -252,7 +254,13 @@ impl RaftNode {
         let is_leader_heard = self.config.is_check_quorum
             && self.leader.is_some()
             && self.election_elapsed_ticks < self.config.election_timeout_ticks;
-        is_leader_heard || self.ticks < self.quiet_until_tick
+        is_leader_heard || self.is_promised()
+    }
+
+    /// Whether a leader may still serve reads in the belief that this replica votes for nobody
+    /// else, itself included. Outlasts a change of term: that alone ends no lease.
+    fn is_promised(&self) -> bool {
+        self.ticks < self.promised_until_tick
     }
 
     pub(crate) fn on_pre_vote_request(&mut self, from: ReplicaId, term: Term, last: EntryId) {
@@ -264,17 +272,47 @@ impl RaftNode {
             && last.is_up_to_date_with(self.log.last());
         if is_granted {
             self.postpone_hint();
-            let verdict = Verdict::Granted;
-            self.send_after_persist_in(from, term, Body::PreVoteAnswer { verdict });
+            let (verdict, committed) = (Verdict::Granted, self.log.committed());
+            self.send_after_persist_in(from, term, Body::PreVoteAnswer { verdict, committed });
         } else {
-            let verdict = Verdict::Refused;
-            self.send_after_persist(from, Body::PreVoteAnswer { verdict });
+            self.refuse_pre_vote(from);
         }
     }
 
-    pub(crate) fn on_vote_request(&mut self, from: ReplicaId, last: EntryId) {
+    fn refuse_pre_vote(&mut self, from: ReplicaId) {
+        let (verdict, committed) = (Verdict::Refused, self.log.committed());
+        self.send_after_persist(from, Body::PreVoteAnswer { verdict, committed });
+    }
+
+    /// The sender of a vote, or of a wish for one, told an entry that is committed. A replica that
+    /// does not know so may hold on to a configuration in which nobody can win: the one voter of
+    /// the next configuration asks a replica that votes no more and whose log is longer.
+    pub(crate) fn learn_committed(&mut self, body: &Body) {
+        let committed = match body {
+            Body::PreVoteRequest { committed, .. }
+            | Body::PreVoteAnswer { committed, .. }
+            | Body::VoteRequest { committed, .. }
+            | Body::VoteAnswer { committed, .. } => *committed,
+            _ => return,
+        };
+        if self.role == Role::Leader || self.is_term_unsure() || !self.log.matches(committed) {
+            return;
+        }
+        self.log.commit_to(committed.index);
+        let is_candidate = self.role != Role::Follower;
+        if is_candidate && self.first_unapplied_change().is_some() {
+            self.become_follower(self.ballot.term, None);
+        }
+    }
+
+    fn first_unapplied_change(&self) -> Option<Index> {
+        self.log.first_unapplied_change(self.log.commit())
+    }
+
+    pub(crate) fn on_vote_request(&mut self, from: ReplicaId, last: EntryId, cause: CampaignCause) {
         let term = self.ballot.term;
         let is_granted = self.has_vote_for(from)
+            && (cause == CampaignCause::Transfer || !self.is_promised())
             && self.vote_floor.allows(term)
             && last.is_up_to_date_with(self.log.last());
         let verdict = if is_granted { Verdict::Granted } else { Verdict::Refused };
@@ -284,7 +322,8 @@ impl RaftNode {
             self.election_elapsed_ticks = 0;
             self.postpone_hint();
         }
-        self.send_after_persist(from, Body::VoteAnswer { verdict });
+        let committed = self.log.committed();
+        self.send_after_persist(from, Body::VoteAnswer { verdict, committed });
     }
 
     /// Whether the vote of the present term could go to `from`.
@@ -313,6 +352,8 @@ impl RaftNode {
         self.hint = None;
         if lease == LeaseReads::Served {
             self.lease_term = Some(self.ballot.term);
+            let until = self.ticks + u64::from(self.config.election_timeout_ticks);
+            self.promised_until_tick = self.promised_until_tick.max(until);
         }
         Ok(())
     }
@@ -467,7 +508,8 @@ impl RaftNode {
         }
         self.postpone_hint();
         // A hint only ever asks: without pre-vote it would raise terms on a rumour.
-        if self.role != Role::Candidate && self.check_may_campaign().is_ok() {
+        let may_campaign = self.check_may_campaign().is_ok() && !self.is_promised();
+        if self.role != Role::Candidate && may_campaign {
             self.become_pre_candidate();
         }
     }

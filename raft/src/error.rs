@@ -53,6 +53,8 @@ pub enum TransferError {
 pub enum CampaignError {
     /// This replica leads already.
     AlreadyLeader,
+    /// A leader that serves lease reads was heard, or may have been, less than T ago.
+    LeaderHeard,
     /// Not a voter of the present configuration.
     NotVoter,
     /// A committed change of the configuration is not applied yet.

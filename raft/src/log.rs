@@ -58,6 +58,12 @@ impl RaftLog {
         self.commit
     }
 
+    /// The last entry known to be committed.
+    pub(crate) fn committed(&self) -> EntryId {
+        let term = self.term_of(self.commit).expect("base <= commit <= last");
+        EntryId { index: self.commit, term }
+    }
+
     pub(crate) fn applied(&self) -> Index {
         self.applied
     }
@@ -182,10 +188,10 @@ impl RaftLog {
         }
     }
 
-    /// Whether a committed change of the configuration waits to be applied.
-    pub(crate) fn has_unapplied_change(&self) -> bool {
-        self.iter_between(self.applied, self.commit)
-            .any(|entry| entry.kind == EntryKind::ConfigChange)
+    /// The first change of the configuration that is not applied, up to `up_to`.
+    pub(crate) fn first_unapplied_change(&self, up_to: Index) -> Option<Index> {
+        let mut entries = self.iter_between(self.applied, up_to.max(self.applied));
+        entries.find(|entry| entry.kind == EntryKind::ConfigChange).map(|entry| entry.index)
     }
 
     /// Entries of (after, up_to].

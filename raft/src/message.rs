@@ -26,16 +26,22 @@ pub enum Body {
     PreVoteRequest {
         /// End of the candidate's log.
         last: EntryId,
+        /// The last entry it knows to be committed.
+        committed: EntryId,
     },
     /// Answer to a pre-vote request.
     PreVoteAnswer {
         /// Yes or no.
         verdict: Verdict,
+        /// The last entry the voter knows to be committed.
+        committed: EntryId,
     },
     /// Vote for me in `term`.
     VoteRequest {
         /// End of the candidate's log.
         last: EntryId,
+        /// The last entry it knows to be committed.
+        committed: EntryId,
         /// Why it campaigns.
         cause: CampaignCause,
     },
@@ -43,6 +49,8 @@ pub enum Body {
     VoteAnswer {
         /// Yes or no.
         verdict: Verdict,
+        /// The last entry the voter knows to be committed.
+        committed: EntryId,
     },
     /// Entries, in order, that follow `previous`; none when only the commit index is told.
     Append {

@@ -48,9 +48,9 @@ pub struct RaftNode {
     pub(crate) election_elapsed_ticks: u32,
     pub(crate) election_timeout_ticks: u32,
     pub(crate) heartbeat_elapsed_ticks: u32,
-    /// After a restart: no vote for others before this tick, because the previous life may have
-    /// promised one to a leader that serves lease reads.
-    pub(crate) quiet_until_tick: u64,
+    /// No vote and no campaign before this tick, but at the leader's own wish: a leader that serves
+    /// lease reads was heard, or may have been heard before a restart.
+    pub(crate) promised_until_tick: u64,
     pub(crate) hint: Option<Hint>,
     /// Term whose leader told that it serves lease reads.
     pub(crate) lease_term: Option<Term>,
@@ -143,12 +143,13 @@ impl RaftNode {
         config.check()?;
         membership::check_configuration(&restored.configuration)
             .map_err(StartError::Configuration)?;
-        let Restored { hard_state, applied, configuration, entries, vote_memory } = restored;
+        let Restored { hard_state, applied, configuration, entries, incarnation, vote_memory } =
+            restored;
         let log = restore_log(&hard_state, applied, entries)?;
         let ballot = Ballot { term: hard_state.term, vote: hard_state.vote };
         let mut node = RaftNode {
             random: Random::new(config.seed),
-            reads: ReadQueue::default(),
+            reads: ReadQueue::new(incarnation),
             log,
             ballot,
             ballot_durable: ballot,
@@ -162,7 +163,7 @@ impl RaftNode {
             election_elapsed_ticks: 0,
             election_timeout_ticks: config.election_timeout_ticks,
             heartbeat_elapsed_ticks: 0,
-            quiet_until_tick: 0,
+            promised_until_tick: 0,
             hint: None,
             lease_term: None,
             configuration: Configuration::default(),
@@ -184,7 +185,7 @@ impl RaftNode {
             config,
         };
         if Term(0) < ballot.term {
-            node.quiet_until_tick = u64::from(node.config.restart_quiet_ticks);
+            node.promised_until_tick = u64::from(node.config.restart_quiet_ticks);
         }
         node.install_configuration(configuration);
         node.draw_election_timeout();
@@ -202,12 +203,13 @@ impl RaftNode {
         if !self.take_term_of(&message) {
             return Ok(());
         }
+        self.learn_committed(&message.body);
         let Message { from, term, body, .. } = message;
         match body {
-            Body::PreVoteRequest { last } => self.on_pre_vote_request(from, term, last),
-            Body::PreVoteAnswer { verdict } => self.on_pre_vote_answer(from, term, verdict),
-            Body::VoteRequest { last, .. } => self.on_vote_request(from, last),
-            Body::VoteAnswer { verdict } => self.on_vote_answer(from, verdict),
+            Body::PreVoteRequest { last, .. } => self.on_pre_vote_request(from, term, last),
+            Body::PreVoteAnswer { verdict, .. } => self.on_pre_vote_answer(from, term, verdict),
+            Body::VoteRequest { last, cause, .. } => self.on_vote_request(from, last, cause),
+            Body::VoteAnswer { verdict, .. } => self.on_vote_answer(from, verdict),
             Body::TimeoutNow => self.on_timeout_now(),
             Body::TransferRequest { target } => self.on_transfer_request(target),
             Body::Append { previous, commit, lease, entries } => {
@@ -448,7 +450,7 @@ impl RaftNode {
                     && snapshot.last.term <= message.term
                     && membership::check_configuration(&snapshot.configuration).is_ok()
             }
-            Body::PreVoteRequest { last } | Body::VoteRequest { last, .. } => {
+            Body::PreVoteRequest { last, .. } | Body::VoteRequest { last, .. } => {
                 last.term < message.term && last.index <= INDEX_MAX
             }
             _ => true,
@@ -534,7 +536,12 @@ fn restore_log(
         before = entry.id();
         kept.push_back(entry);
     }
-    let commit = hard_state.commit.clamp(applied.index, before.index);
+    // A leader proposes a change only after it has applied the one before: so every change but the
+    // last one in a log is committed. Without this a replica that forgot its commit index could
+    // campaign, and win, two configurations behind the quorum that commits now.
+    let changes = kept.iter().rev().filter(|entry| entry.kind == EntryKind::ConfigChange);
+    let change_committed = changes.map(|entry| entry.index).nth(1).unwrap_or_default();
+    let commit = hard_state.commit.max(change_committed).clamp(applied.index, before.index);
     Ok(RaftLog::new(applied, kept, commit))
 }
 

@@ -41,7 +41,8 @@ pub(crate) struct ReadQueue {
     rounds: VecDeque<u64>,
     /// A follower's reads: (number of the question they went with, context), oldest first.
     asked: VecDeque<(u64, u64)>,
-    /// Number of the newest question.
+    /// Number of the newest question. Starts at the incarnation times 2^32: the leader may still
+    /// answer, on today's connection, what an earlier life of this replica asked.
     asked_round: u64,
     is_ask_again: bool,
     is_flush_due: bool,
@@ -50,6 +51,10 @@ pub(crate) struct ReadQueue {
 }
 
 impl ReadQueue {
+    pub(crate) fn new(incarnation: u32) -> ReadQueue {
+        ReadQueue { asked_round: u64::from(incarnation) << 32, ..ReadQueue::default() }
+    }
+
     fn count(&self) -> usize {
         self.arrived.len() + self.waiting.len() + self.asked.len()
     }
@@ -256,7 +261,7 @@ impl RaftNode {
             if id == own { ticks } else { peers.get(&id).map_or(0, |peer| peer.round_tick) }
         });
         let length = self.config.election_timeout_ticks - self.config.lease_margin_ticks;
-        0 < sent && self.lease_from_tick <= sent && ticks + 1 <= sent + u64::from(length)
+        0 < sent && self.lease_from_tick <= sent && ticks < sent + u64::from(length)
     }
 
     /// `now` jumped: the process, or the machine, was stopped. To be called before anything else of

@@ -194,12 +194,16 @@ impl RaftNode {
         let reached = joint_reached(&self.configuration, |id| {
             if id == own { persisted.0 } else { peers.get(&id).map_or(0, |peer| peer.matched.0) }
         });
-        let commit = Index(reached).min(self.log.last().index);
+        let reached = Index(reached).min(self.log.last().index);
         let before = self.log.commit();
-        if commit <= before || commit < self.term_start {
+        if reached <= before || reached < self.term_start {
             return;
         }
-        assert!(self.log.term_of(commit) == Some(self.ballot.term));
+        assert!(self.log.term_of(reached) == Some(self.ballot.term));
+        let commit = self.cap_at_change(reached);
+        if commit <= before {
+            return;
+        }
         let committed = self.log.iter_between(before, commit);
         let size_bytes: usize = committed
             .filter(|entry| entry.term == self.ballot.term)
@@ -210,6 +214,16 @@ impl RaftNode {
         self.log.commit_to(commit);
         self.is_flush_due |= !self.peers.is_empty();
         self.reads.flush_again();
+    }
+
+    /// What follows a change of the configuration commits by the new configuration's quorum: so no
+    /// further than the first change that is not applied. Without this a new leader could commit
+    /// two changes by the quorum before both.
+    fn cap_at_change(&self, commit: Index) -> Index {
+        if self.pending_configuration <= self.log.applied() {
+            return commit;
+        }
+        self.log.first_unapplied_change(commit).unwrap_or(commit)
     }
 
     /// Tells everybody that this leader lives: the periodic heartbeat.

@@ -130,6 +130,8 @@ pub struct Restored {
     pub configuration: Configuration,
     /// Entries found, contiguous; those at or below `applied` are dropped.
     pub entries: Vec<Entry>,
+    /// Number of this start, durably raised before it: tells an answer meant for an earlier life.
+    pub incarnation: u32,
     /// Whether the vote may have been lost with damaged records.
     pub vote_memory: VoteMemory,
 }
