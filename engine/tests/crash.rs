@@ -3,6 +3,8 @@
 //! for each rule of the WAL, and worlds of random histories.
 //! Source: storage.md, WAL and "The simulator's part".
 
+#![allow(clippy::unwrap_used, reason = "a test's support code may panic")]
+
 mod device;
 
 use device::{BLOCK_SIZE_BYTES, FramePlace, LOG_ID, Model, Random, SIZES, World};
@@ -105,7 +107,7 @@ fn rule_1_no_synced_block_is_written_again() {
 
 #[test]
 fn rule_2_a_frame_proves_where_and_when_it_belongs() {
-    let mut world = busy_world(2, 30);
+    let world = busy_world(2, 30);
     let end = world.writer.sealed_position();
     let expected = Model::of(&recover(&world.device).unwrap());
     // Every frame, copied behind the end of the log, is no continuation of it.
