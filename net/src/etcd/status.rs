@@ -10,6 +10,8 @@ use std::fmt;
 
 use engine::api::Reject;
 
+use super::method::Method;
+
 /// A gRPC status code, with its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
@@ -153,6 +155,29 @@ pub fn from_reject(reject: Reject) -> Status {
     }
 }
 
+/// What a call to a path that is no method's ends with, as Go's gRPC words it.
+pub fn unknown_path(path: &[u8]) -> Status {
+    let path = String::from_utf8_lossy(path);
+    let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.rsplit_once('/'))
+    else {
+        let message = format!("malformed method name: {path:?}");
+        return Status::new(Code::Unimplemented, message);
+    };
+    let message = if Method::ALL.iter().any(|known| known.service() == service) {
+        format!("unknown method {method} for service {service}")
+    } else {
+        format!("unknown service {service}")
+    };
+    Status::new(Code::Unimplemented, message)
+}
+
+/// What a call ends with whose message is larger than the transport takes, as Go's gRPC words it.
+pub fn message_too_large(size_bytes: usize, size_max_bytes: usize) -> Status {
+    let message =
+        format!("grpc: received message larger than max ({size_bytes} vs. {size_max_bytes})");
+    Status::new(Code::ResourceExhausted, message)
+}
+
 macro_rules! statuses {
     ($list:ident: $($name:ident = $code:ident, $message:literal;)*) => {
         $(
@@ -258,6 +283,8 @@ statuses! {
     LEADER_FIELD_MISSING = Unknown, "\"leader\" field must be provided";
     RANGE_STREAM_SORT = Unimplemented, "RangeStream does not support custom sort orders";
     RANGE_STREAM_FILTER = Unimplemented, "RangeStream does not support revision filters";
+    GATEWAY_NOT_FOUND = NotFound, "Not Found";
+    GATEWAY_METHOD_NOT_ALLOWED = Unimplemented, "Method Not Allowed";
     HEALTH_UNKNOWN_SERVICE = NotFound, "unknown service";
 }
 
@@ -300,5 +327,19 @@ mod tests {
         assert_eq!(told(Reject::NoSpace), (Code::ResourceExhausted, no_space.into()));
         assert_eq!(told(Reject::Corrupt).0, Code::DataLoss);
         assert_eq!(told(Reject::LeaseExists).0, Code::FailedPrecondition);
+    }
+
+    #[test]
+    fn calls_that_lead_nowhere_are_told_so_as_by_go() {
+        let told = |path: &str| unknown_path(path.as_bytes()).message.into_owned();
+        assert_eq!(told("/etcdserverpb.KV/Get"), "unknown method Get for service etcdserverpb.KV");
+        assert_eq!(told("/a.B/C"), "unknown service a.B");
+        assert_eq!(told("KV"), "malformed method name: \"KV\"");
+        let too_large = message_too_large(2_097_153, 2_097_152);
+        assert_eq!(too_large.code, Code::ResourceExhausted);
+        assert_eq!(
+            too_large.message,
+            "grpc: received message larger than max (2097153 vs. 2097152)"
+        );
     }
 }

@@ -4,7 +4,7 @@ use super::reader::{DEPTH_MAX, Reader, Token, too_deep};
 use super::{Enum, Field, Kind, Message, base64, messages_of};
 use crate::etcd::method::Method;
 use crate::etcd::protobuf::writer;
-use crate::etcd::status::{Code, Status};
+use crate::etcd::status::{self, Status};
 
 /// What most embedded messages take at most; a wrong guess costs a move.
 const MESSAGE_SIZE_GUESS_BYTES: usize = 64;
@@ -25,7 +25,7 @@ pub fn next_request(
     out: &mut Vec<u8>,
 ) -> Result<Option<usize>, Status> {
     let Some(messages) = messages_of(method) else {
-        return Err(Status::fixed(Code::Unimplemented, "Method Not Allowed"));
+        return Err(status::GATEWAY_NOT_FOUND);
     };
     let mut reader = Reader::new(body);
     if reader.is_at_end() {
