@@ -72,3 +72,8 @@ pub fn encode_snapshot(out: &mut Vec<u8>, remaining_bytes: u64, blob: &[u8], ver
 pub fn encode_health_check(out: &mut Vec<u8>, is_serving: bool) {
     writer::uint64(out, 1, if is_serving { 1 } else { 2 });
 }
+
+/// Writes the `grpc.health.v1.HealthCheckResponse` of a watch on a service that is not there.
+pub fn encode_health_unknown_service(out: &mut Vec<u8>) {
+    writer::uint64(out, 1, 3);
+}

@@ -370,6 +370,8 @@ fn health_and_cold_answers() {
         let bytes = written(|out| encode_health_check(out, is_serving));
         assert_eq!(bytes, wanted.encode_to_vec());
     }
+    let wanted = health::HealthCheckResponse { status: ServingStatus::ServiceUnknown.into() };
+    assert_eq!(written(encode_health_unknown_service), wanted.encode_to_vec());
     let status = pb::StatusResponse { version: "3.6.4".to_owned(), ..Default::default() };
     assert_eq!(written(|out| encode_message(out, &status)), status.encode_to_vec());
 }

@@ -16,7 +16,7 @@ mod differential_test;
 
 pub use cluster::{
     AlarmMember, encode_alarms, encode_hash, encode_hash_kv, encode_header_only,
-    encode_health_check, encode_snapshot,
+    encode_health_check, encode_health_unknown_service, encode_snapshot,
 };
 pub use kv::{
     encode_compaction, encode_delete_range, encode_put, encode_range, encode_range_stream,
