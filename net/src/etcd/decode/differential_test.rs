@@ -338,6 +338,27 @@ fn transactions_nest_so_deeply_and_no_deeper() {
 }
 
 #[test]
+fn a_list_that_is_too_long_is_refused_and_not_kept() {
+    use crate::etcd::protobuf::writer;
+    for field in [1, 2, 3] {
+        let mut element = Vec::new();
+        match field {
+            1 => writer::bytes(&mut element, 3, b"k"),
+            _ => writer::bytes(&mut element, 2, b"\x0a\x01k"),
+        }
+        let mut txn = Vec::new();
+        for _ in 0..4 {
+            writer::bytes_element(&mut txn, field, &element);
+        }
+        assert!(decode_txn(&txn, 4).is_ok());
+        assert_eq!(decode_txn(&txn, 3), Err(status::TOO_MANY_OPS));
+        // Bytes behind the last one kept are still looked at.
+        writer::bytes_element(&mut txn, field, &[0xff]);
+        assert!(is_malformed(&decode_txn(&txn, 3)));
+    }
+}
+
+#[test]
 fn a_lone_fault_in_a_branch_not_taken_is_found() {
     use crate::etcd::protobuf::writer;
     let mut missing_op = Vec::new();

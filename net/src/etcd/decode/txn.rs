@@ -4,6 +4,8 @@
 //! does not know) must still be refused in etcd's order among the other faults. Such an operation
 //! is kept as a *mark*, a range that no client can send ([`check::mark`]), and a transaction with
 //! marks never leaves this file: every mark is a fault to the check, and the first is the answer.
+//! So is a list that is too long anyway: one operation more than allowed is kept of it, so that a
+//! message of empty operations does not take fifty times its size.
 
 use engine::api::{
     Compare, CompareResult, CompareTarget, DeleteRangeRequest, Operand, PutRequest, RequestOp,
@@ -25,7 +27,7 @@ pub const TXN_DEPTH_MAX: usize = 256;
 /// Errors: malformed bytes; too many levels, as too many operations; the first fault in etcd's
 /// order if there is one that the result could not carry.
 pub fn decode_txn(message: &[u8], ops_max: usize) -> Result<TxnRequest<'_>, Status> {
-    let mut reading = Reading { has_mark: false, is_too_deep: false };
+    let mut reading = Reading { ops_max, has_mark: false, is_too_deep: false };
     let mut txn = TxnRequest::default();
     if let Err(malformed) = reading.merge_txn(&mut txn, message, TXN_DEPTH_MAX) {
         return Err(match malformed {
@@ -40,6 +42,8 @@ pub fn decode_txn(message: &[u8], ops_max: usize) -> Result<TxnRequest<'_>, Stat
 }
 
 struct Reading {
+    ops_max: usize,
+    /// Whether something was read that must be refused, if it still stands in the end.
     has_mark: bool,
     is_too_deep: bool,
 }
@@ -69,13 +73,30 @@ impl Reading {
         let mut fields = Fields::new(message);
         while let Some((number, value)) = fields.next_field()? {
             match number {
-                1 => txn.compare.push(read_compare(value.bytes()?)?),
-                2 => txn.success.push(self.read_op(value.bytes()?, depth_left)?),
-                3 => txn.failure.push(self.read_op(value.bytes()?, depth_left)?),
+                1 => {
+                    let compare = read_compare(value.bytes()?)?;
+                    self.push(&mut txn.compare, compare);
+                }
+                2 => {
+                    let op = self.read_op(value.bytes()?, depth_left)?;
+                    self.push(&mut txn.success, op);
+                }
+                3 => {
+                    let op = self.read_op(value.bytes()?, depth_left)?;
+                    self.push(&mut txn.failure, op);
+                }
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Keeps an element of a list, up to the one that makes it too long.
+    fn push<T>(&mut self, list: &mut Vec<T>, element: T) {
+        self.has_mark |= self.ops_max <= list.len();
+        if list.len() <= self.ops_max {
+            list.push(element);
+        }
     }
 
     fn read_op<'a>(
