@@ -4,6 +4,7 @@
 //! Source: the gRPC over HTTP/2 protocol description; texts and codes as grpc-go servers send them
 //! (fact sheet of the etcd v3 API, "Transport facts").
 
+pub mod compression;
 pub mod framing;
 pub mod metadata;
 pub mod status;

@@ -89,8 +89,6 @@ pub const HEADER_TABLE_SIZE_BYTES_MAX: usize = 4096;
 pub const PATH_MEMOS_MAX: usize = 64;
 /// Entries of one SETTINGS frame. Over it: ENHANCE_YOUR_CALM.
 pub const SETTINGS_ENTRIES_MAX: usize = 32;
-/// Bytes of `token` or `authorization` kept for the application. Longer ones are refused.
-pub const TOKEN_SIZE_BYTES_MAX: usize = 8192;
 /// Encoded bytes of one `grpc-message`; the rest is cut.
 pub const STATUS_MESSAGE_SIZE_BYTES_MAX: usize = 4096;
 /// Buffers keep this much capacity between uses; more is given back to the allocator.
@@ -131,6 +129,10 @@ pub const HEADER_BLOCK_MS_MAX: u64 = 5_000;
 pub const STALLED_WRITE_MS_MAX: u64 = 20_000;
 /// Full pending bytes, or input held back, without any progress for so long end it.
 pub const STALLED_PROGRESS_MS_MAX: u64 = 30_000;
+/// Bytes of unfinished messages that count as progress.
+pub const MESSAGE_PROGRESS_BYTES_MIN: usize = 4096;
+/// A connection silent for so long gives its wide window back.
+pub const WINDOW_IDLE_MS_MAX: u64 = 10_000;
 /// The second GOAWAY of a drain goes out by then even if the peer does not answer the ping.
 pub const DRAIN_MS_MAX: u64 = 1_000;
 /// Silence that grpc-go asks of pings without an open stream.
@@ -141,4 +143,3 @@ pub const CLIENT_PING_STRIKES_MAX: u32 = 2;
 const _: () = assert!(HEADER_LIST_SIZE_BYTES_MAX < HEADER_LIST_SIZE_BYTES_STOP);
 const _: () = assert!(FRAME_SIZE_BYTES_MAX <= DATA_SIZE_BYTES_MAX);
 const _: () = assert!(STATUS_MESSAGE_SIZE_BYTES_MAX + 512 < HEADER_LIST_SIZE_BYTES_MAX);
-const _: () = assert!(TOKEN_SIZE_BYTES_MAX < HEADER_LIST_SIZE_BYTES_MAX);

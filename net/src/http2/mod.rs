@@ -11,11 +11,20 @@
 //! Source: RFC 9113 (HTTP/2), RFC 7541 (HPACK), the gRPC design page.
 
 mod application;
+mod clock;
 mod connection;
+mod deliver;
+mod flow_control;
+pub mod frame;
+pub mod hpack;
 pub mod limits;
+mod request;
+mod response;
+mod stream;
 mod transmit;
 
 pub use application::{Application, InputPurpose, StreamId, Work};
 pub use connection::Connection;
+pub use flow_control::InputBudget;
 pub use limits::Limits;
 pub use transmit::Transmit;
