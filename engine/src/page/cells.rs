@@ -1,5 +1,6 @@
 //! Cells on their way between pages: one growing buffer, reused from change to change.
 
+use super::layout::SLOT_BYTES;
 use super::node::{BranchCell, LeafCell, StoredKey};
 
 /// A list of cells, in key order.
@@ -38,7 +39,7 @@ impl CellList {
     /// What cells `from..to` take in a page, slots included.
     pub fn size_bytes(&self, from: usize, to: usize) -> usize {
         assert!(from <= to && to <= self.len());
-        self.start(to) - self.start(from) + 2 * (to - from)
+        self.start(to) - self.start(from) + SLOT_BYTES * (to - from)
     }
 
     /// Adds a cell as it is.

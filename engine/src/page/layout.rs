@@ -9,7 +9,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Size of the header of a tree or freelist page.
-pub const PAGE_HEADER_BYTES: usize = 64;
+pub const PAGE_HEADER_BYTES: usize = 72;
 
 /// What a header leaves of a page.
 pub const PAGE_CONTENT_BYTES: usize = PAGE_SIZE_BYTES - PAGE_HEADER_BYTES;
@@ -18,7 +18,10 @@ pub const PAGE_CONTENT_BYTES: usize = PAGE_SIZE_BYTES - PAGE_HEADER_BYTES;
 pub const RUN_REF_BYTES: usize = 24;
 
 /// Size of a branch cell without its key.
-pub const BRANCH_CELL_FIXED_BYTES: usize = 36;
+pub const BRANCH_CELL_FIXED_BYTES: usize = 28;
+
+/// Size of a tree page's slot: a cell's offset and the head of its key.
+pub const SLOT_BYTES: usize = 4;
 
 /// Size of a leaf cell without its key and value.
 pub const LEAF_CELL_FIXED_BYTES: usize = 5;
@@ -59,6 +62,10 @@ pub struct PageHeader {
     pub heap_start: U16,
     /// Bytes of removed cells above `heap_start`.
     pub garbage: U16,
+    /// Bytes that all keys of a tree page begin with; their heads are what follows.
+    pub prefix_size: u8,
+    /// Zero.
+    pub reserved_more: [u8; 7],
     /// For a key id, a nonce and a tag.
     pub reserved: [u8; 32],
 }

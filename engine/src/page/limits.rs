@@ -3,7 +3,7 @@
 //! Invariant: what shapes pages stands here as constants; a change of any of them is a change of
 //! the page format and needs a version switch of the group.
 
-use super::layout::{BRANCH_CELL_FIXED_BYTES, PAGE_CONTENT_BYTES, RUN_REF_BYTES};
+use super::layout::{BRANCH_CELL_FIXED_BYTES, PAGE_CONTENT_BYTES, RUN_REF_BYTES, SLOT_BYTES};
 use super::map::PAGE_SIZE_BYTES;
 
 /// Version of the page format written by this program.
@@ -23,6 +23,10 @@ pub const KEY_INLINE_BYTES_MAX: usize = 512;
 
 /// What of a long key stands in its page.
 pub const LONG_KEY_PREFIX_BYTES: usize = 64;
+
+/// Longest prefix that a page's keys are known to share: a key's head follows it and must stand in
+/// the page even when the key is long.
+pub const PREFIX_BYTES_MAX: usize = LONG_KEY_PREFIX_BYTES - 2;
 
 /// Longest value an entry may hold; a longer one is the caller's overflow run.
 pub const VALUE_INLINE_BYTES_MAX: usize = 1_960;
@@ -55,7 +59,7 @@ pub const PAGES_MAX: u64 = BITMAP_PAGES * INDEX_BITMAPS as u64 * META_INDEXES_MA
 pub const MERGE_BELOW_BYTES: usize = PAGE_CONTENT_BYTES * 2 / 5;
 
 /// A neighbour with this much room takes over cells before a full page splits.
-pub const SPREAD_ROOM_BYTES_MIN: usize = PAGE_CONTENT_BYTES / 8;
+pub const SPREAD_ROOM_BYTES_MIN: usize = PAGE_CONTENT_BYTES / 5;
 
 const _: () = {
     assert!(KEY_SIZE_BYTES_MAX <= RUN_SIZE_BYTES_MAX);
@@ -65,7 +69,14 @@ const _: () = {
     assert!(2 * (VALUE_INLINE_BYTES_MAX + 32) <= PAGE_CONTENT_BYTES);
     assert!(VALUE_INLINE_BYTES_MAX + KEY_INLINE_BYTES_MAX + 16 <= PAGE_CONTENT_BYTES);
     // A branch has at least four children whatever its separators are.
-    assert!(4 * (BRANCH_CELL_FIXED_BYTES + KEY_INLINE_BYTES_MAX + 2) <= PAGE_CONTENT_BYTES);
+    assert!(
+        4 * (BRANCH_CELL_FIXED_BYTES + KEY_INLINE_BYTES_MAX + SLOT_BYTES) <= PAGE_CONTENT_BYTES
+    );
+    assert!(PREFIX_BYTES_MAX <= u8::MAX as usize);
+    // A key's size leaves two bits of its word in a branch cell for flags.
+    assert!(KEY_INLINE_BYTES_MAX < 1 << 14);
+    // A page number fits 48 bits.
+    assert!(PAGES_MAX < 1 << 48);
     // A run never spans more than two bitmap pages.
     assert!((RUN_PAGES_MAX as u64) < BITMAP_PAGES);
     assert!(MERGE_BELOW_BYTES < PAGE_CONTENT_BYTES / 2);

@@ -16,7 +16,7 @@ use crate::page::limits::{
 };
 use crate::page::map::{Corruption, PageMap};
 use crate::page::node::{
-    LeafCell, Node, StoredKey, maybe_open_cell, overwrite_entry, remove_cell, replace_child,
+    LeafCell, Node, StoredKey, maybe_insert_leaf, overwrite_entry, remove_cell, replace_child,
     replace_summary,
 };
 use crate::page::store::Store;
@@ -95,7 +95,7 @@ impl Tree {
         }
         let mut path = descend(self, store, key)?;
         if path.found {
-            self.replace(store, path, value, mark)?;
+            self.replace(store, &mut path, value, mark)?;
             return Ok(true);
         }
         self.touch_path(store, &mut path)?;
@@ -104,37 +104,33 @@ impl Tree {
         let cell = LeafCell { key: StoredKey { inline, run }, value, mark };
         let leaf = path.leaf();
         let delta = Delta::between(Summary::default(), cell.summary());
-        match maybe_open_cell(store.image_mut(leaf.page), leaf.slot, cell.size_bytes()) {
-            Some(bytes) => {
-                cell.write(bytes);
-                self.settle(store, &path, path.height - 1, delta);
-            }
-            None => {
-                let mut given = std::mem::take(&mut store.scratch[0]);
-                given.clear();
-                given.push_leaf(&cell);
-                let edit = Edit { depth: path.height - 1, at: leaf.slot, drop: 0 };
-                self.apply(store, &mut path, edit, given, delta)?;
-            }
+        if maybe_insert_leaf(store.image_mut(leaf.page), leaf.slot, &cell) {
+            self.settle(store, &path, leaf_depth(&path), delta);
+            return Ok(false);
         }
+        let mut given = std::mem::take(&mut store.scratch[0]);
+        given.clear();
+        given.push_leaf(&cell);
+        let edit = Edit { depth: leaf_depth(&path), at: leaf.slot, drop: 0 };
+        self.apply(store, &mut path, edit, given, delta)?;
         Ok(false)
     }
 
     fn replace<M: PageMap>(
         &mut self,
         store: &mut Store<M>,
-        mut path: Path,
+        path: &mut Path,
         value: &[u8],
         mark: Mark,
     ) -> Result<(), Corruption> {
-        self.touch_path(store, &mut path)?;
+        self.touch_path(store, path)?;
         let leaf = path.leaf();
         let before = Node::new(store.image_mut(leaf.page)).leaf_cell(leaf.slot);
         let cell = LeafCell { key: before.key, value, mark };
         let delta = Delta::between(before.summary(), cell.summary());
         if before.value.len() == value.len() {
             overwrite_entry(store.image_mut(leaf.page), leaf.slot, value, mark);
-            self.settle(store, &path, path.height - 1, delta);
+            self.settle(store, path, leaf_depth(path), delta);
             return Ok(());
         }
         let mut given = std::mem::take(&mut store.scratch[0]);
@@ -142,8 +138,8 @@ impl Tree {
         let key = Node::new(image).leaf_cell(leaf.slot).key;
         given.clear();
         given.push_leaf(&LeafCell { key, value, mark });
-        let edit = Edit { depth: path.height - 1, at: leaf.slot, drop: 1 };
-        self.apply(store, &mut path, edit, given, delta)
+        let edit = Edit { depth: leaf_depth(path), at: leaf.slot, drop: 1 };
+        self.apply(store, path, edit, given, delta)
     }
 
     /// Removes `key` and its long-key run; returns whether it was there.

@@ -16,15 +16,15 @@ use super::Tree;
 use super::change::Delta;
 use super::search::{Path, whole_key};
 use crate::page::cells::CellList;
-use crate::page::layout::PAGE_CONTENT_BYTES;
-use crate::page::layout::PageKind;
+use crate::page::layout::{PAGE_CONTENT_BYTES, PageKind, SLOT_BYTES};
 use crate::page::limits::{
     KEY_INLINE_BYTES_MAX, LONG_KEY_PREFIX_BYTES, MERGE_BELOW_BYTES, SPREAD_ROOM_BYTES_MIN,
     TREE_HEIGHT_MAX,
 };
 use crate::page::map::{Checksum, Corruption, PageMap, PageNumber};
 use crate::page::node::{
-    BranchCell, LeafCell, Node, StoredKey, clear_cells, maybe_open_cell, remove_cell,
+    BranchCell, LeafCell, Node, StoredKey, clear_cells, clear_room, insert_first_child,
+    maybe_insert_bytes, remove_cell,
 };
 use crate::page::store::Store;
 
@@ -259,7 +259,7 @@ fn maybe_edit_in_place<M: PageMap>(
     let node = Node::new(image);
     let is_branch = 0 < node.level();
     let dropped: usize =
-        (edit.at..edit.at + edit.drop).map(|slot| node.cell_bytes(slot).len() + 2).sum();
+        (edit.at..edit.at + edit.drop).map(|slot| node.cell_size_bytes(slot) + SLOT_BYTES).sum();
     if PAGE_CONTENT_BYTES < node.used_bytes() - dropped + given.size_bytes(0, given.len()) {
         return false;
     }
@@ -268,8 +268,7 @@ fn maybe_edit_in_place<M: PageMap>(
     }
     for slot in 0..given.len() {
         let cell = given.cell(slot);
-        let bytes = maybe_open_cell(image, edit.at + slot, cell.len());
-        bytes.expect("room was measured above").copy_from_slice(cell);
+        assert!(maybe_insert_bytes(image, edit.at + slot, cell), "room was measured above");
     }
     let lost_first = is_branch && edit.at == 0 && given.is_empty() && 0 < edit.drop;
     if lost_first && 0 < Node::new(image).count() {
@@ -286,8 +285,7 @@ fn clear_first_key<M: PageMap>(store: &mut Store<M>, page: PageNumber) {
     let (child, checksum, summary) = (before.child, before.checksum, before.summary);
     let cell = BranchCell { key: StoredKey::EMPTY, child, checksum, summary };
     remove_cell(image, 0);
-    let bytes = maybe_open_cell(image, 0, cell.size_bytes());
-    cell.write(bytes.expect("a cell without its key is smaller"));
+    insert_first_child(image, &cell);
     if let Some(run) = run {
         store.free_run(&run);
     }
@@ -353,7 +351,7 @@ fn choose_spread<M: PageMap>(
     }
     let mine = path.steps[edit.depth - 1].slot;
     let dropped: usize =
-        (edit.at..edit.at + edit.drop).map(|slot| node.cell_bytes(slot).len() + 2).sum();
+        (edit.at..edit.at + edit.drop).map(|slot| node.cell_size_bytes(slot) + SLOT_BYTES).sum();
     let size_bytes = node.used_bytes() - dropped + given.size_bytes(0, given.len());
     let emptier = neighbours(store, path, edit.depth)?
         .into_iter()
@@ -493,25 +491,21 @@ fn fill_page<M: PageMap>(
     assert!(from < to && to <= cells.len());
     let image = store.image_mut(page);
     clear_cells(image);
-    let is_branch = 0 < Node::new(image).level();
+    let strips_first = 0 < Node::new(image).level() && !is_first;
     for slot in from..to {
         let bytes = cells.cell(slot);
-        if slot == from && is_branch && !is_first {
-            let cell = BranchCell { key: StoredKey::EMPTY, ..BranchCell::parse(bytes) };
-            let room = maybe_open_cell(image, 0, cell.size_bytes());
-            cell.write(room.expect("a page's cells were measured"));
+        if slot == from && strips_first {
+            insert_first_child(image, &BranchCell::parse(bytes));
             continue;
         }
-        let room = maybe_open_cell(image, slot - from, bytes.len());
-        room.expect("a page's cells were measured").copy_from_slice(bytes);
+        assert!(maybe_insert_bytes(image, slot - from, bytes), "a page's cells were measured");
     }
+    clear_room(image);
 }
 
 fn push_cells(image: &mut [u8], cells: &CellList) {
     for slot in 0..cells.len() {
-        let bytes = cells.cell(slot);
-        let room = maybe_open_cell(image, slot, bytes.len());
-        room.expect("three children fit a page").copy_from_slice(bytes);
+        assert!(maybe_insert_bytes(image, slot, cells.cell(slot)), "three children fit a page");
     }
 }
 

@@ -5,7 +5,7 @@
 use super::{Summary, Tree};
 use crate::page::limits::TREE_HEIGHT_MAX;
 use crate::page::map::{Corruption, PageMap, PageNumber};
-use crate::page::node::{Node, StoredKey};
+use crate::page::node::{Node, StoredKey, head_of};
 use crate::page::store::Store;
 use std::cmp::Ordering;
 
@@ -62,6 +62,42 @@ pub(super) fn whole_key<'s, M: PageMap>(
     }
 }
 
+/// The first cell from `first` on that is at or after `key`, and whether it is `key`.
+#[inline]
+fn search<M: PageMap>(
+    store: &Store<M>,
+    node: Node<'_>,
+    first: usize,
+    key: &[u8],
+) -> Result<(usize, bool), Corruption> {
+    let (mut low, mut high) = (first, node.count());
+    if high <= low {
+        return Ok((low, false));
+    }
+    let prefix = node.prefix();
+    if !prefix.is_empty() {
+        match prefix.cmp(&key[..key.len().min(prefix.len())]) {
+            Ordering::Less => return Ok((high, false)),
+            Ordering::Greater => return Ok((low, false)),
+            Ordering::Equal => {}
+        }
+    }
+    let head = head_of(key, prefix.len());
+    while low < high {
+        let middle = (low + high) / 2;
+        let order = match node.head(middle).cmp(&head) {
+            Ordering::Equal => compare(store, node.key(middle), key)?,
+            decided => decided,
+        };
+        match order {
+            Ordering::Less => low = middle + 1,
+            Ordering::Equal => return Ok((middle, true)),
+            Ordering::Greater => high = middle,
+        }
+    }
+    Ok((low, false))
+}
+
 /// The first entry of a leaf at or after `key`, and whether it is `key`.
 #[inline]
 pub(super) fn search_leaf<M: PageMap>(
@@ -69,16 +105,7 @@ pub(super) fn search_leaf<M: PageMap>(
     leaf: Node<'_>,
     key: &[u8],
 ) -> Result<(usize, bool), Corruption> {
-    let (mut low, mut high) = (0, leaf.count());
-    while low < high {
-        let middle = (low + high) / 2;
-        match compare(store, leaf.leaf_key(middle), key)? {
-            Ordering::Less => low = middle + 1,
-            Ordering::Equal => return Ok((middle, true)),
-            Ordering::Greater => high = middle,
-        }
-    }
-    Ok((low, false))
+    search(store, leaf, 0, key)
 }
 
 /// The child of a branch in which `key` belongs: the last with a separator at or below it.
@@ -88,16 +115,9 @@ pub(super) fn search_branch<M: PageMap>(
     branch: Node<'_>,
     key: &[u8],
 ) -> Result<usize, Corruption> {
-    let (mut low, mut high) = (1, branch.count());
-    assert!(0 < high, "a branch has a child");
-    while low < high {
-        let middle = (low + high) / 2;
-        match compare(store, branch.branch_key(middle), key)? {
-            Ordering::Greater => high = middle,
-            _ => low = middle + 1,
-        }
-    }
-    Ok(low - 1)
+    assert!(0 < branch.count(), "a branch has a child");
+    let (slot, found) = search(store, branch, 1, key)?;
+    Ok(if found { slot } else { slot - 1 })
 }
 
 /// Goes down to where `key` is or belongs. The tree is not empty.

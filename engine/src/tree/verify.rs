@@ -5,9 +5,9 @@
 
 use super::search::whole_key;
 use super::{Mark, Summary, Tree};
-use crate::page::layout::{PAGE_HEADER_BYTES, PageKind, RunRef, header};
+use crate::page::layout::{PAGE_HEADER_BYTES, PageKind, RunRef, SLOT_BYTES, header};
 use crate::page::map::{Checksum, Corruption, PAGE_SIZE_BYTES, PageMap, PageNumber};
-use crate::page::node::{Node, StoredKey};
+use crate::page::node::{Node, StoredKey, head_of};
 use crate::page::store::Store;
 
 /// One bit a page: whether it was reached.
@@ -172,11 +172,17 @@ fn verify_page(node: Node<'_>, bytes: &[u8], page: PageNumber, level: u8) {
     let kind = if level == 0 { PageKind::Leaf } else { PageKind::Branch };
     assert!(header.page.get() == page.0, "page {} is another one", page.0);
     assert!(header.kind == kind as u8 && header.level == level);
-    assert!(header.reserved == [0; 32]);
+    assert!(header.reserved == [0; 32] && header.reserved_more == [0; 7]);
     assert!(0 < node.count(), "page {} is empty", page.0);
     let cells: usize = (0..node.count()).map(|slot| node.cell_bytes(slot).len()).sum();
     let heap = PAGE_SIZE_BYTES - header.heap_start.get() as usize;
     assert!(cells + header.garbage.get() as usize == heap, "page {} lost bytes", page.0);
-    assert!(node.used_bytes() == cells + 2 * node.count());
-    assert!(PAGE_HEADER_BYTES + 2 * node.count() <= header.heap_start.get() as usize);
+    assert!(node.used_bytes() == cells + SLOT_BYTES * node.count());
+    assert!(PAGE_HEADER_BYTES + SLOT_BYTES * node.count() <= header.heap_start.get() as usize);
+    let prefix = node.prefix();
+    for slot in (level != 0) as usize..node.count() {
+        let key = node.key(slot).inline;
+        assert!(key.starts_with(prefix), "page {} has a key outside its prefix", page.0);
+        assert!(node.head(slot) == head_of(key, prefix.len()), "page {} has a wrong head", page.0);
+    }
 }
