@@ -459,7 +459,7 @@ impl<M: PageMap> Engine<M> {
     pub fn verify(&self) -> Result<(), Corruption> {
         assert!(self.running.is_none());
         assert!(self.compact_revision() <= self.revision);
-        verify::verify(&self.trees).map(|_| ())
+        verify::verify(&self.trees)
     }
 
     // ---- checkpoints ----
@@ -469,7 +469,7 @@ impl<M: PageMap> Engine<M> {
         let Some(genesis) = self.genesis.filter(|_| self.running.is_none()) else { return false };
         self.checkpoint_asked
             || genesis.interval_bytes_max <= self.interval_bytes
-            || u64::from(genesis.interval_pages_max) <= self.trees.store.counters().pages_dirty
+            || u64::from(genesis.interval_pages_max) <= self.trees.store.dirty_pages()
     }
 
     /// Whether the interval may end: the checkpoint of the last one is durable.

@@ -130,6 +130,16 @@ pub(crate) fn detach<M: PageMap>(
     Ok(())
 }
 
+/// Whether a key is attached to a lease.
+pub(crate) fn is_attached<M: PageMap>(
+    store: &Store<M>,
+    system: &Tree,
+    id: i64,
+    key: &[u8],
+) -> Result<bool, Corruption> {
+    Ok(system.get(store, &attached_key(id, key))?.is_some())
+}
+
 /// The first key attached to a lease.
 pub(crate) fn first_key<'s, M: PageMap>(
     store: &'s Store<M>,

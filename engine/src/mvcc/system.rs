@@ -129,21 +129,14 @@ pub(crate) fn members<M: PageMap>(
     Ok(members)
 }
 
-/// Runs that members' records own.
-pub(crate) fn member_runs<M: PageMap>(
-    store: &Store<M>,
-    system: &Tree,
-) -> Result<Vec<RunRef>, Corruption> {
-    let mut runs = Vec::new();
-    let mut cursor = system.cursor(store);
-    let mut on_entry = cursor.seek_at_or_after(&[MEMBER_PREFIX])?;
-    while on_entry && cursor.key()?.starts_with(&[MEMBER_PREFIX]) {
-        if let [IN_RUN, run @ ..] = cursor.value() {
-            runs.push(RunRef::decode(run).expect("a stored run is whole"));
+/// The run that an entry of the system tree owns.
+pub(crate) fn owned_run(key: &[u8], value: &[u8]) -> Option<RunRef> {
+    match (key, value) {
+        ([MEMBER_PREFIX, ..], [IN_RUN, run @ ..]) => {
+            Some(RunRef::decode(run).expect("a stored run is whole"))
         }
-        on_entry = cursor.next()?;
+        _ => None,
     }
-    Ok(runs)
 }
 
 fn put_text(text: &str, out: &mut Vec<u8>) {

@@ -1,7 +1,7 @@
-//! The check of ownership over a whole store: slow, for simulations and tests.
+//! The check of a whole store: slow, for simulations and tests.
 //!
-//! Invariants checked: every run has one owner and no page belongs to two; what events borrow is
-//! owned; weights, flags, attachments and positions agree with the versions.
+//! Invariants checked: every page is reached once, so every run has one owner; what events borrow is
+//! owned; marks, attachments and positions agree with the versions.
 
 use super::system;
 use super::trees::Trees;
@@ -9,89 +9,83 @@ use super::version::{Content, KeyRef, Position, Record, ValueRef, Version};
 use crate::lease;
 use crate::page::layout::RunRef;
 use crate::page::map::{Corruption, PageMap};
+use crate::tree::verify::{self, VerifiedEntry};
 use std::collections::BTreeMap;
 
 /// Runs by their first page.
 type Runs = BTreeMap<u64, RunRef>;
 
-/// Panics if an invariant is broken; returns how many pages runs of values take.
-pub(crate) fn verify<M: PageMap>(trees: &Trees<M>) -> Result<u64, Corruption> {
+const KEYS: usize = 0;
+const HISTORY: usize = 1;
+
+/// Panics if an invariant is broken.
+pub(crate) fn verify<M: PageMap>(trees: &Trees<M>) -> Result<(), Corruption> {
+    let Trees { store, keys, history, system, .. } = trees;
     let mut owned = Runs::new();
+    verify::verify(store, &[*keys, *history, *system], &mut |entry, runs| {
+        let first = runs.len();
+        match owned_run(&entry) {
+            Some(run) => runs.push(run),
+            None => assert!(entry.tree != KEYS || !entry.mark.visit),
+        }
+        for run in &runs[first..] {
+            let other = owned.insert(run.first().0, *run);
+            assert!(other.is_none(), "a run has two owners");
+        }
+    })?;
     let mut long_keys = Runs::new();
-    for run in system::member_runs(&trees.store, &trees.system)? {
-        own(&mut owned, run);
-    }
-    verify_keys(trees, &mut owned, &mut long_keys)?;
-    let borrowed = verify_history(trees, &mut owned, &long_keys)?;
-    for run in borrowed {
-        assert!(owned.get(&run.first().0) == Some(&run), "an event borrows what no one owns");
-    }
-    let mut page_free = 0;
-    for (first, run) in &owned {
-        assert!(page_free <= *first, "two runs share a page");
-        page_free = first + u64::from(run.pages());
-        trees.store.read_run(run)?;
-    }
-    Ok(owned.values().map(|run| u64::from(run.pages())).sum())
+    verify_keys(trees, &mut long_keys)?;
+    verify_history(trees, &owned, &long_keys)
 }
 
-fn own(owned: &mut Runs, run: RunRef) {
-    let other = owned.insert(run.first().0, run);
-    assert!(other.is_none(), "a run has two owners");
+/// The run that an entry's value owns.
+fn owned_run(entry: &VerifiedEntry<'_>) -> Option<RunRef> {
+    match entry.tree {
+        KEYS => Version::decode(entry.value).run(),
+        HISTORY => Record::decode(entry.value).undo.and_then(|version| version.run()),
+        _ => system::owned_run(entry.key, entry.value),
+    }
 }
 
-fn verify_keys<M: PageMap>(
-    trees: &Trees<M>,
-    owned: &mut Runs,
-    long_keys: &mut Runs,
-) -> Result<(), Corruption> {
-    let mut attached = 0;
+fn verify_keys<M: PageMap>(trees: &Trees<M>, long_keys: &mut Runs) -> Result<(), Corruption> {
+    let mut attachments = 0;
     let mut cursor = trees.keys.cursor(&trees.store);
     let mut on_entry = cursor.seek_first()?;
     while on_entry {
         let (key, version) = (cursor.key()?, Version::decode(cursor.value()));
-        assert!(cursor.mark().weighs != version.is_tombstone() && !cursor.mark().visit);
-        if let Some(run) = version.run() {
-            own(owned, run);
-        }
+        assert!(cursor.mark().weighs != version.is_tombstone());
         if let Some(run) = cursor.key_run() {
-            own(long_keys, run);
+            long_keys.insert(run.first().0, run);
         }
         if let Some(Content { lease, .. }) = version.content.filter(|content| content.lease != 0) {
-            attached += 1;
-            let mut found = false;
-            lease::for_each_key(&trees.store, &trees.system, lease, &mut |attached| {
-                found |= attached == key;
-            })?;
-            assert!(found, "a leased key is attached");
+            attachments += 1;
+            let attached = lease::is_attached(&trees.store, &trees.system, lease, key)?;
+            assert!(attached, "a key with a lease is attached to it");
         }
         if trees.compact_revision <= version.at.main {
             let record = trees.record(version.at)?;
             assert!(trees.event_key(record.key)? == key);
-        } else {
-            assert!(!version.is_tombstone() || may_still_be_trimmed(trees, version.at)?);
+        } else if version.is_tombstone() {
+            // It stays until the step that removes its event.
+            let event = trees.history.get(&trees.store, &version.at.to_key())?;
+            assert!(event.is_some(), "a tombstone outlived its event");
         }
         on_entry = cursor.next()?;
     }
-    let mut known = 0;
+    let mut attached = 0;
     for lease in lease::all(&trees.store, &trees.system)? {
-        lease::for_each_key(&trees.store, &trees.system, lease.id, &mut |_| known += 1)?;
+        lease::for_each_key(&trees.store, &trees.system, lease.id, &mut |_| attached += 1)?;
     }
-    assert!(known == attached, "an attached key is live and names its lease");
+    assert!(attached == attachments, "an attached key is live and names its lease");
     Ok(())
-}
-
-/// A tombstone before the compact revision stays until the step that removes its event.
-fn may_still_be_trimmed<M: PageMap>(trees: &Trees<M>, at: Position) -> Result<bool, Corruption> {
-    Ok(trees.history.get(&trees.store, &at.to_key())?.is_some())
 }
 
 fn verify_history<M: PageMap>(
     trees: &Trees<M>,
-    owned: &mut Runs,
+    owned: &Runs,
     long_keys: &Runs,
-) -> Result<Vec<RunRef>, Corruption> {
-    let mut borrowed = Vec::new();
+) -> Result<(), Corruption> {
+    let is_in = |runs: &Runs, run: RunRef| runs.get(&run.first().0) == Some(&run);
     let mut cursor = trees.history.cursor(&trees.store);
     let mut on_entry = cursor.seek_first()?;
     while on_entry {
@@ -100,19 +94,15 @@ fn verify_history<M: PageMap>(
         let visit = Record::needs_visit(record.content.is_none(), record.undo.as_ref());
         assert!(cursor.mark().visit == visit && !cursor.mark().weighs);
         if let Some(Content { value: ValueRef::Run(run), .. }) = record.content {
-            borrowed.push(run);
+            assert!(is_in(owned, run), "an event borrows a value that no one owns");
         }
         if let KeyRef::Run(run) = record.key {
-            assert!(long_keys.get(&run.first().0) == Some(&run), "a long key is the keys tree's");
+            assert!(is_in(long_keys, run), "an event borrows a key that no one owns");
         }
-        if let Some(undo) = record.undo {
-            assert!(undo.at < at);
-            if let Some(run) = undo.run() {
-                own(owned, run);
-            }
-        }
-        assert!(trees.newest(trees.event_key(record.key)?)?.is_some_and(|newest| at <= newest.at));
+        assert!(record.undo.is_none_or(|undo| undo.at < at));
+        let newest = trees.newest(trees.event_key(record.key)?)?;
+        assert!(newest.is_some_and(|newest| at <= newest.at), "an event's key has no entry");
         on_entry = cursor.next()?;
     }
-    Ok(borrowed)
+    Ok(())
 }
