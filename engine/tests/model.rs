@@ -212,8 +212,8 @@ fn run(seed: u64, commands: u64) -> Replica {
 
 #[test]
 fn random_commands_match_the_naive_store() {
-    for seed in 0..24 {
-        run(seed, 160);
+    for seed in 0..40 {
+        run(seed, 200);
     }
 }
 
