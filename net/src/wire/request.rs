@@ -8,7 +8,7 @@ use super::reader::{Reader, check_flags, check_reserved, flag, size_field};
 use super::txn;
 use super::watch::WatchCreateRequest;
 use engine::api::{
-    DeleteRangeRequest, PutRequest, RangeRequest, SortOrder, SortTarget, TxnRequest,
+    DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, SortOrder, SortTarget, TxnRequest,
 };
 use zerocopy::little_endian::{I64, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -88,17 +88,27 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Whether executing it twice may change more than once.
+    /// Whether executing it twice may differ from executing it once. A renewal may be repeated.
     pub fn is_write(&self) -> bool {
-        matches!(
-            self.opcode(),
-            Opcode::Put
-                | Opcode::DeleteRange
-                | Opcode::Txn
-                | Opcode::Compact
-                | Opcode::LeaseGrant
-                | Opcode::LeaseRevoke
-        )
+        match self {
+            Request::Put(_)
+            | Request::DeleteRange(_)
+            | Request::Compact { .. }
+            | Request::LeaseGrant { .. }
+            | Request::LeaseRevoke { .. } => true,
+            Request::Txn(txn) => {
+                let mut ops = txn.success.iter().chain(&txn.failure);
+                !ops.all(|op| matches!(op, RequestOp::Range(_)))
+            }
+            Request::Range(_)
+            | Request::WatchCreate(_)
+            | Request::WatchCancel
+            | Request::WatchProgress
+            | Request::LeaseKeepAlive { .. }
+            | Request::LeaseTimeToLive { .. }
+            | Request::Leases
+            | Request::Status => false,
+        }
     }
 
     pub(super) fn encode(&self, output: &mut Vec<u8>) {
