@@ -1,1 +1,5 @@
-//! Tests.
+//! Models, the simulated world, and tests with real processes and real clients.
+//!
+//! Which harness finds which bug: README.md beside this file.
+
+pub mod sim;

@@ -88,7 +88,10 @@ impl<M: PageMap> Shard<M> {
 
     /// Takes everything that happened and says what is to be done.
     pub fn step(&mut self, now_us: u64, inputs: &mut Vec<Input>, fx: &mut Effects) {
-        assert!(!self.is_stopped, "nothing happens after the stop");
+        if self.is_stopped {
+            // The driver still waits for I/O that is under way.
+            return inputs.clear();
+        }
         assert!(self.front.context.now_us <= now_us, "time does not go back");
         self.front.context.now_us = now_us;
         self.on_completions(inputs, fx);
@@ -121,6 +124,11 @@ impl<M: PageMap> Shard<M> {
     /// The core's figures.
     pub fn metrics(&self) -> &Metrics {
         &self.front.context.metrics
+    }
+
+    /// The durable pages, to be written by a world that keeps them on the heap.
+    pub fn page_map_mut(&mut self) -> Option<&mut M> {
+        self.home.as_mut().map(|home| home.replica.page_map_mut())
     }
 
     /// Tells how long a step took, for the figures.

@@ -92,6 +92,9 @@ impl<M: PageMap> Replica<M> {
 
     fn on_applied(&mut self, index: u64) {
         self.raft.applied(Index(index));
+        if self.stage == Stage::Starting {
+            self.needs_step = true;
+        }
         if index.is_multiple_of(LOG_COMPACT_STRIDE) {
             // A single voter has nobody to catch up; what it needs after a crash is in the WAL.
             self.raft.compact_log(Index(index));
@@ -139,7 +142,10 @@ impl<M: PageMap> Replica<M> {
                     self.leases.forget(lease);
                 }
             }
-            Some(Waiter::Background) => self.background.on_own_applied(&response),
+            Some(Waiter::Background) => {
+                self.background.on_own_applied(&response);
+                self.needs_step = true;
+            }
             None => {}
         }
     }

@@ -119,6 +119,11 @@ impl<M: PageMap> Replica<M> {
         fx.wake_at(self.next_wake_us());
     }
 
+    /// The durable pages, for a world that keeps them on the heap.
+    pub fn page_map_mut(&mut self) -> &mut M {
+        self.engine.store_mut().map_mut()
+    }
+
     /// Takes what the step sends to the fronts.
     pub fn outbox(&mut self) -> &mut Outbox {
         &mut self.outbox

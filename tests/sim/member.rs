@@ -1,0 +1,250 @@
+//! One member in the simulated world: the production shard, its disk, its connections.
+//!
+//! The world decides when a completion arrives; here everything completes at the next step unless
+//! the disk is held.
+
+use std::collections::BTreeMap;
+
+use engine::page::checkpoint::PageWrite;
+use engine::page::heap::HeapPages;
+use engine::page::map::PageNumber;
+use engine::wal::writer::WalWrite;
+use shard::config::{AutoCompaction, Config};
+use shard::effect::{Effect, Effects, LogLevel, SegmentOrigin};
+use shard::input::{ConnectionId, CoreId, Door, Input};
+use shard::{Shard, StartError};
+
+use super::disk::WalDisk;
+
+/// What survives a crash.
+#[derive(Clone, Debug, Default)]
+pub struct Storage {
+    /// WAL segments.
+    pub wal: WalDisk,
+    /// The page file as it was written.
+    pub pages: HeapPages,
+}
+
+/// A member that runs.
+pub struct SimMember {
+    shard: Shard<HeapPages>,
+    storage: Storage,
+    now_us: u64,
+    inputs: Vec<Input>,
+    effects: Effects,
+    next_connection: u64,
+    sent: BTreeMap<ConnectionId, Vec<u8>>,
+    /// WAL writes that are not synced yet.
+    unsynced: Vec<WalWrite>,
+    is_disk_held: bool,
+    /// The shard said that clients may come.
+    pub is_serving: bool,
+    /// The shard said that the stop is complete.
+    pub is_stopped: bool,
+    /// Log lines at WARN and above.
+    pub complaints: Vec<String>,
+}
+
+/// A configuration for tests: small intervals, so that checkpoints happen.
+pub fn config() -> Config {
+    Config {
+        core: CoreId(0),
+        cores: 1,
+        cluster_id: 0xcd,
+        member_id: 0xab,
+        name: "sim".to_string(),
+        peer_urls: vec!["http://sim:2380".to_string()],
+        client_urls: vec!["http://sim:2379".to_string()],
+        seed: 7,
+        max_txn_ops: 128,
+        max_request_bytes: 1_572_864,
+        quota_backend_bytes: 0,
+        auto_compaction: AutoCompaction::Off,
+        heartbeat_interval_us: 100_000,
+        election_timeout_us: 1_000_000,
+        watch_progress_interval_us: 600_000_000,
+        answer_budget_bytes: 256 << 20,
+        server_version: "3.7.0".to_string(),
+        interval_bytes_max: 64 << 10,
+        interval_pages_max: 64,
+    }
+}
+
+impl SimMember {
+    /// Starts a member from what `storage` holds.
+    pub fn start(config: Config, storage: Storage, now_us: u64) -> Result<SimMember, StartError> {
+        let slots = storage.pages.meta_slots().map(Some);
+        let map = storage.pages.clone();
+        let shard = Shard::open(config, &storage.wal, map, &slots, now_us)?;
+        let mut member = SimMember {
+            shard,
+            storage,
+            now_us,
+            inputs: Vec::new(),
+            effects: Effects::default(),
+            next_connection: 1,
+            sent: BTreeMap::new(),
+            unsynced: Vec::new(),
+            is_disk_held: false,
+            is_serving: false,
+            is_stopped: false,
+            complaints: Vec::new(),
+        };
+        member.settle();
+        Ok(member)
+    }
+
+    /// Opens a connection.
+    pub fn connect(&mut self, door: Door) -> ConnectionId {
+        let connection = ConnectionId(self.next_connection);
+        self.next_connection += 1;
+        self.sent.insert(connection, Vec::new());
+        self.inputs.push(Input::Accepted { connection, door });
+        connection
+    }
+
+    /// Bytes from a client.
+    pub fn receive(&mut self, connection: ConnectionId, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.inputs.push(Input::Received { connection, bytes });
+        }
+    }
+
+    /// The client goes.
+    pub fn disconnect(&mut self, connection: ConnectionId) {
+        self.inputs.push(Input::Closed { connection });
+        self.sent.remove(&connection);
+    }
+
+    /// Takes what was sent to a client.
+    pub fn take_sent(&mut self, connection: ConnectionId) -> Vec<u8> {
+        self.sent.get_mut(&connection).map(std::mem::take).unwrap_or_default()
+    }
+
+    /// From now on syncs do not complete (or do again).
+    pub fn hold_disk(&mut self, is_held: bool) {
+        self.is_disk_held = is_held;
+        if !is_held {
+            self.complete_wal();
+        }
+    }
+
+    /// Asks for a clean stop.
+    pub fn shut_down(&mut self) {
+        self.inputs.push(Input::ShutdownRequested);
+    }
+
+    /// Time passes.
+    pub fn advance(&mut self, us: u64) {
+        self.now_us += us;
+        self.settle();
+    }
+
+    /// Now.
+    pub fn now_us(&self) -> u64 {
+        self.now_us
+    }
+
+    /// The process is killed: what was written stays readable.
+    pub fn kill(self) -> Storage {
+        self.storage
+    }
+
+    /// The power goes: of what was not synced any subset of sectors stays.
+    pub fn lose_power(mut self, keeps: impl FnMut() -> bool) -> Storage {
+        self.storage.wal.lose_power(keeps);
+        self.storage
+    }
+
+    /// Steps until nothing happens without time passing.
+    pub fn settle(&mut self) {
+        for _ in 0..STEPS_MAX {
+            self.step();
+            if self.inputs.is_empty() && !self.effects.step_again {
+                return;
+            }
+        }
+        panic!("the member does not come to rest");
+    }
+
+    /// One step of the shard, and what it asked for.
+    pub fn step(&mut self) {
+        self.effects.list.clear();
+        self.effects.step_again = false;
+        self.effects.wake_at_us = None;
+        self.shard.step(self.now_us, &mut self.inputs, &mut self.effects);
+        assert!(self.inputs.is_empty());
+        self.now_us += STEP_US;
+        for effect in std::mem::take(&mut self.effects.list) {
+            self.submit(effect);
+        }
+        self.effects.spent.clear();
+        if !self.is_disk_held {
+            self.complete_wal();
+        }
+    }
+
+    fn complete_wal(&mut self) {
+        for write in self.unsynced.drain(..) {
+            self.storage.wal.sync(&write);
+            self.inputs.push(Input::WalSynced { end: write.end, buffer: write.buffer });
+        }
+    }
+
+    fn submit(&mut self, effect: Effect) {
+        match effect {
+            Effect::Transmit { connection, bytes } => {
+                let size_bytes = bytes.len();
+                if let Some(sent) = self.sent.get_mut(&connection) {
+                    sent.extend_from_slice(&bytes);
+                    self.inputs.push(Input::Transmitted { connection, size_bytes });
+                }
+            }
+            Effect::PauseReceive { .. } | Effect::ResumeReceive { .. } => {}
+            Effect::Close { connection } => self.inputs.push(Input::Closed { connection }),
+            Effect::WalWrite(write) => {
+                self.storage.wal.write(&write);
+                self.unsynced.push(write);
+            }
+            Effect::WalSegmentPrepare { segment, size_bytes, origin } => {
+                match origin {
+                    SegmentOrigin::Fresh => self.storage.wal.prepare(segment, size_bytes),
+                    SegmentOrigin::Recycled(old) => self.storage.wal.recycle(old, segment),
+                }
+                self.inputs.push(Input::WalSegmentReady { segment });
+            }
+            Effect::WalSegmentDelete { segment } => self.storage.wal.delete(segment),
+            Effect::PageWrite { first, bytes } => {
+                self.write_pages(&PageWrite { first: PageNumber(first), bytes });
+            }
+            Effect::PageSync { interval } => self.inputs.push(Input::PagesSynced { interval }),
+            Effect::MetaWrite { interval, slot, bytes } => {
+                self.write_pages(&PageWrite { first: PageNumber(slot), bytes });
+                self.inputs.push(Input::MetaSynced { interval });
+            }
+            Effect::PunchHole { .. } => {}
+            Effect::Forward { .. } => panic!("a member of one core forwards nothing"),
+            Effect::Log { level, message, fields } => {
+                if LogLevel::Warn <= level {
+                    self.complaints.push(format!("{message} {fields:?}"));
+                }
+            }
+            Effect::ReadMetrics { token } => {
+                self.inputs.push(Input::MetricsRead { token, text: b"metrics\n".to_vec() });
+            }
+            Effect::Serve => self.is_serving = true,
+            Effect::Stop => self.is_stopped = true,
+        }
+    }
+
+    fn write_pages(&mut self, write: &PageWrite) {
+        self.storage.pages.write(write);
+        let map = self.shard.page_map_mut().expect("the member has a group");
+        map.write(write);
+    }
+}
+
+/// A step takes this long.
+const STEP_US: u64 = 10;
+/// Steps without time passing; more is a loop.
+const STEPS_MAX: usize = 100_000;
