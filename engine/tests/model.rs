@@ -1,6 +1,8 @@
 //! The engine against a naive store with its whole history, on random commands: answers, events,
 //! reads at every live revision, watches from every start, hashes, restarts, slices.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::naive::{Naive, NaiveEvent, as_kv};

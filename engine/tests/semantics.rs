@@ -1,6 +1,8 @@
 //! Directed tests of what clients can observe, one for each trap: fact sheet of etcd's behaviour,
 //! sections 1 to 7, 11 and 17.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{GENESIS, Replica};
