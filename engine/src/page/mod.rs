@@ -8,6 +8,8 @@ mod arena;
 pub(crate) mod cells;
 pub mod checkpoint;
 mod freelist;
+#[cfg(test)]
+mod freelist_test;
 pub mod heap;
 pub mod layout;
 pub mod limits;
