@@ -477,6 +477,8 @@ pub struct EventList {
     kvs: KvList,
     /// Per event: bit 0 delete, bit 1 a previous state follows as the next key-value.
     kinds: Vec<u8>,
+    /// Per event: where its key-value begins in the packed bytes.
+    starts: Vec<usize>,
 }
 
 impl EventList {
@@ -505,7 +507,19 @@ impl EventList {
     pub fn check_parts(kinds: &[u8], kvs: KvList) -> Option<EventList> {
         let known = kinds.iter().all(|kind| *kind < 4);
         let kvs_count = kinds.len() + kinds.iter().filter(|kind| **kind & 2 != 0).count();
-        (known && kvs_count == kvs.len()).then(|| EventList { kvs, kinds: kinds.to_vec() })
+        if !known || kvs_count != kvs.len() {
+            return None;
+        }
+        let mut starts = Vec::with_capacity(kinds.len());
+        let mut at = 0;
+        for kind in kinds {
+            starts.push(at);
+            at += kv_at(&kvs.bytes[at..]).1;
+            if kind & 2 != 0 {
+                at += kv_at(&kvs.bytes[at..]).1;
+            }
+        }
+        Some(EventList { kvs, kinds: kinds.to_vec(), starts })
     }
 
     /// Adds one at the end.
@@ -514,6 +528,7 @@ impl EventList {
             EventType::Put => 0,
             EventType::Delete => 1,
         };
+        self.starts.push(self.kvs.size_bytes());
         self.kinds.push(kind | if event.prev_kv.is_some() { 2 } else { 0 });
         self.kvs.push(event.kv);
         if let Some(prev_kv) = event.prev_kv {
@@ -525,6 +540,17 @@ impl EventList {
     pub fn clear(&mut self) {
         self.kvs.clear();
         self.kinds.clear();
+        self.starts.clear();
+    }
+
+    /// The event at `slot`, counted from 0 in the order of pushing.
+    pub fn event(&self, slot: usize) -> Event<'_> {
+        let kind = self.kinds[slot];
+        let bytes = &self.kvs.bytes[self.starts[slot]..];
+        let (kv, size) = kv_at(bytes);
+        let prev_kv = (kind & 2 != 0).then(|| kv_at(&bytes[size..]).0);
+        let event_type = if kind & 1 != 0 { EventType::Delete } else { EventType::Put };
+        Event { event_type, kv, prev_kv }
     }
 
     /// Where the list ends now.
@@ -542,17 +568,12 @@ impl EventList {
         self.kvs.bytes.truncate(mark.kvs_size_bytes);
         self.kvs.count = mark.kvs;
         self.kinds.truncate(mark.events);
+        self.starts.truncate(mark.events);
     }
 
     /// In the order of pushing.
     pub fn iter(&self) -> impl Iterator<Item = Event<'_>> {
-        let mut kvs = self.kvs.iter();
-        self.kinds.iter().map(move |kind| {
-            let kv = kvs.next().expect("every event has its key-value");
-            let prev_kv = if kind & 2 != 0 { kvs.next() } else { None };
-            let event_type = if kind & 1 != 0 { EventType::Delete } else { EventType::Put };
-            Event { event_type, kv, prev_kv }
-        })
+        (0..self.len()).map(|slot| self.event(slot))
     }
 }
 
@@ -607,6 +628,7 @@ mod tests {
         let (kinds, kvs) = list.parts();
         let taken = KvList::check_packed(kvs.packed()).unwrap();
         assert_eq!(EventList::check_parts(kinds, taken.clone()).unwrap(), list);
+        assert_eq!(list.event(1), events[1]);
         assert_eq!(EventList::check_parts(&kinds[1..], taken), None);
         let cut = &kvs.packed()[..kvs.packed().len() - 1];
         assert_eq!(KvList::check_packed(cut), None);

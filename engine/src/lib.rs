@@ -16,3 +16,4 @@ pub mod mvcc;
 pub mod page;
 pub mod tree;
 pub mod wal;
+pub mod watch;

@@ -152,6 +152,53 @@ fn rule_2_a_tail_that_was_cut_never_comes_back() {
 }
 
 #[test]
+fn rule_2_a_frame_of_another_history_does_not_follow() {
+    // An image of the disk was restored and went on differently: same log, run and position.
+    let mut one = busy_world(16, 5);
+    let mut other = busy_world(16, 5);
+    for (world, term) in [(&mut one, 70), (&mut other, 80)] {
+        let vote = HardState { term, vote: 1, commit: 0 };
+        world.writer.append_hard_state(GroupId(8), vote);
+        world.model.groups.entry(GroupId(8)).or_default().hard_state = vote;
+        world.seal_all();
+        world.sync_all();
+    }
+    let end = one.writer.sealed_position();
+    let expected = one.model.clone();
+    for world in [&mut one, &mut other] {
+        world.vote(GROUP);
+        world.seal_all();
+        world.sync_all();
+    }
+    let next = *other.frames.last().unwrap();
+    assert_eq!(next, *one.frames.last().unwrap());
+    let range = next.offset..next.offset + next.size;
+    let bytes = other.device.files[&next.segment][range.clone()].to_vec();
+    one.device.files.get_mut(&next.segment).unwrap()[range].copy_from_slice(&bytes);
+    let recovered = recover(&one.device).unwrap();
+    assert_eq!(recovered.end, end);
+    assert_eq!(Model::of(&recovered), expected);
+}
+
+#[test]
+fn a_lost_first_sector_is_healed_from_the_frame_s_other_end() {
+    let mut world = busy_world(17, 25);
+    world.seal_cover();
+    world.sync_all();
+    let mut healed = 0;
+    for frame in world.frames.clone() {
+        let mut device = world.device.clone();
+        let Some(file) = device.files.get_mut(&frame.segment) else { continue };
+        file[frame.offset..frame.offset + 512].fill(0);
+        let recovered = recover(&device).unwrap();
+        assert_eq!(recovered.gaps, []);
+        assert_eq!(Model::of(&recovered), world.model);
+        healed += 1;
+    }
+    assert!(20 < healed);
+}
+
+#[test]
 fn rule_3_what_a_later_frame_knew_to_be_synced_is_no_torn_tail() {
     let mut world = busy_world(4, 12);
     let last = *world.frames.last().unwrap();
