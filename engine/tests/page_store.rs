@@ -82,7 +82,7 @@ type Model = BTreeMap<[u8; 4], Vec<u8>>;
 fn change(store: &mut Store<HeapPages>, tree: &mut Tree, model: &mut Model, random: &mut u64) {
     for _ in 0..300 {
         let key = ((next(random) % 700) as u32).to_be_bytes();
-        if next(random) % 3 == 0 {
+        if next(random).is_multiple_of(3) {
             tree.remove(store, &key).unwrap();
             model.remove(&key);
         } else {
@@ -109,7 +109,7 @@ fn read_all(store: &Store<HeapPages>, tree: Tree) -> Model {
 fn crash(pages: &HeapPages, plan: &CheckpointPlan, random: &mut u64) -> HeapPages {
     let mut after = pages.clone();
     let meta = PageWrite { first: plan.meta_slot, bytes: plan.meta.clone() };
-    let pages_synced = next(random) % 2 == 0;
+    let pages_synced = next(random).is_multiple_of(2);
     for write in plan.writes.iter().chain([&meta]) {
         let is_meta = write.first == plan.meta_slot;
         if is_meta && !pages_synced {
@@ -119,7 +119,7 @@ fn crash(pages: &HeapPages, plan: &CheckpointPlan, random: &mut u64) -> HeapPage
         let length = after.bytes().len().max(start + write.bytes.len());
         after.bytes_mut().resize(length, 0);
         for (slot, sector) in write.bytes.chunks(512).enumerate() {
-            if (pages_synced && !is_meta) || next(random) % 2 == 0 {
+            if (pages_synced && !is_meta) || next(random).is_multiple_of(2) {
                 let at = start + slot * 512;
                 after.bytes_mut()[at..at + sector.len()].copy_from_slice(sector);
             }
@@ -234,7 +234,7 @@ fn counters_and_free_runs_say_what_is_there() {
     trees[0].insert(&mut store, b"owner", &runs, Mark::default()).unwrap();
     assert_eq!(store.dirty_pages(), 40 + 1 + 1);
     assert_eq!(store.counters().arena_bytes, 42 * PAGE_SIZE_BYTES as u64);
-    let mut finish = |store: &mut Store<HeapPages>, trees: &mut [Tree; TREES], interval| {
+    let finish = |store: &mut Store<HeapPages>, trees: &mut [Tree; TREES], interval| {
         let plan = store.end_interval(trees, interval, &[]);
         store.map_mut().write_plan(&plan);
         store.checkpoint_durable(interval);
