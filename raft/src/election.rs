@@ -210,7 +210,6 @@ impl RaftNode {
         self.pending_configuration = self.term_start;
         let first = self.append_own(EntryKind::Empty, bytes::Bytes::new());
         assert!(first.index == self.term_start);
-        self.broadcast_heartbeat();
     }
 }
 

@@ -253,8 +253,6 @@ impl RaftNode {
                 if target.is_some_and(|target| !self.may_lead_next(target)) {
                     self.transfer = None;
                 }
-                // A smaller quorum may have been reached already.
-                self.maybe_commit();
                 self.confirm_reads();
                 self.is_flush_due |= !self.peers.is_empty();
                 self.reads.flush_again();

@@ -350,7 +350,12 @@ impl RaftNode {
     /// The state machine contains everything up to `index`. Changes of the configuration among it
     /// were given to [`RaftNode::apply_configuration`] before.
     pub fn applied(&mut self, index: Index) {
+        let was_capped = self.log.applied() < self.pending_configuration;
         self.log.apply_to(index);
+        if self.role == Role::Leader && was_capped {
+            // What follows a change waited for it, and a smaller quorum may have it already.
+            self.maybe_commit();
+        }
         self.maybe_leave_joint();
     }
 

@@ -5,6 +5,7 @@
 //! here come log matching, linearizable reads and the end of the run. Source: fact sheet of
 //! scenarios 97 to 102. A failing seed is printed; `run_one`
 //! replays it.
+#![allow(clippy::unwrap_used)]
 
 mod harness;
 

@@ -1,5 +1,6 @@
 //! A group of one voter, driven as the shard drives it: every rule of the contract in lib.rs that
 //! concerns durability. Source: fact sheet of scenarios 12, 41, 46, 61, 87, 88 to 92.
+#![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
 use raft::{
