@@ -159,4 +159,6 @@ pub enum AppendOutcome {
         /// The follower's last entry that may agree: none after it does.
         hint: EntryId,
     },
+    /// The follower is newborn and knows no configuration: it takes nothing but a snapshot.
+    Blank,
 }

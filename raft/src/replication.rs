@@ -138,6 +138,14 @@ impl RaftNode {
                 self.on_rejected(from, previous, hint);
                 Ok(())
             }
+            AppendOutcome::Blank => {
+                self.note_active(from, disk);
+                if let Some(mut progress) = self.peers.remove(&from) {
+                    self.maybe_send_snapshot(from, &mut progress);
+                    self.peers.insert(from, progress);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -302,6 +310,12 @@ impl RaftNode {
     ) -> Result<(), StepError> {
         assert!(self.role == Role::Follower);
         if self.is_term_unsure() {
+            return Ok(());
+        }
+        if self.configuration.members().next().is_none() {
+            // The changes in the log mean nothing without what they started from: applied to
+            // nothing, the one that adds this replica would make it a group of its own.
+            self.answer_append(from, AppendOutcome::Blank);
             return Ok(());
         }
         if previous.index < self.log.commit() {

@@ -26,7 +26,8 @@ impl RaftNode {
     pub(crate) fn maybe_send_snapshot(&mut self, to: ReplicaId, progress: &mut Progress) {
         let last = self.checkpoint.last;
         let is_useful = progress.matched < last.index && self.log.base().index <= last.index;
-        if !progress.is_recently_active || !is_useful {
+        let is_running = matches!(progress.state, ProgressState::Snapshot { .. });
+        if !progress.is_recently_active || !is_useful || is_running {
             return;
         }
         progress.become_snapshot(last.index);

@@ -126,7 +126,9 @@ pub struct Restored {
     pub hard_state: HardState,
     /// Last entry contained in the state machine's checkpoint; default at birth.
     pub applied: EntryId,
-    /// Configuration after that entry; at birth the bootstrap configuration.
+    /// Configuration after that entry; at birth the bootstrap configuration, or an empty one for a
+    /// replica that joins a group that lives: that one takes a snapshot first, from a checkpoint
+    /// later than index 0.
     pub configuration: Configuration,
     /// Entries found, contiguous; those at or below `applied` are dropped.
     pub entries: Vec<Entry>,

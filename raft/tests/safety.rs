@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use harness::{Cluster, change, config, encode, id};
-use raft::{ChangeStep, Configuration, ConfigurationChange, EntryKind, Index, Role, Transition};
+use raft::{
+    ChangeStep, Config, Configuration, ConfigurationChange, EntryKind, Index, Role, Transition,
+};
 
 /// splitmix64, as in the crate under test, but never the same stream.
 struct Dice(u64);
@@ -73,9 +75,14 @@ impl Run {
         let voter_count = count.min(3 + dice.roll(count - 2));
         let mut configuration = Configuration::of_voters((1..=voter_count).map(id));
         configuration.learners = (voter_count + 1..=count).map(id).collect();
-        let cluster = Cluster::with_configuration(configs.collect(), configuration);
+        let mut cluster = Cluster::with_configuration(configs.collect(), configuration);
+        let is_changing = dice.roll(3) == 0;
+        if is_changing {
+            // One that joins, if a change says so.
+            cluster.add_replica(Config { seed, ..config(count + 1) });
+        }
         Run {
-            is_changing: dice.roll(3) == 0,
+            is_changing,
             dice,
             cluster,
             is_lease,
@@ -99,10 +106,8 @@ impl Run {
             84..90 => self.read(number),
             90..92 => self.change_network(),
             92..94 => self.crash_or_start(number),
-            94..96 => {
-                if self.is_running(number) {
-                    self.cluster.checkpoint(number, 2);
-                }
+            94..96 if self.is_running(number) => {
+                self.cluster.checkpoint(number, 2);
             }
             96 => self.hint_or_transfer(number),
             97 if self.is_changing => self.change_members(number),
@@ -273,6 +278,8 @@ impl Run {
             self.cluster.tick(1);
             self.check_reads();
             let Some(leader) = self.cluster.leader() else { continue };
+            // A newborn member waits for one.
+            self.cluster.checkpoint(leader, 2);
             if !is_proposed {
                 let data = Bytes::from_static(b"last");
                 let proposed = self.cluster.node(leader).propose(EntryKind::Command, data);
