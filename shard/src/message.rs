@@ -94,7 +94,10 @@ pub enum Call {
         watch_id: i64,
     },
     /// A progress notice for the whole stream, if all its watches are synced.
-    WatchProgress,
+    WatchProgress {
+        /// If they are not, tell it later; else the stream has to ask again.
+        waits: bool,
+    },
     /// The stream took this many bytes: it may be sent as many again.
     WatchCredit {
         /// Bytes.
@@ -375,10 +378,8 @@ impl WatchDelivery {
     /// This watch's events of the batch, in order.
     pub fn events<'a>(&self, batch: &'a WatchBatch) -> impl Iterator<Item = Event<'a>> + use<'a> {
         let start = self.slots_start as usize;
-        let mut slots = batch.slots[start..start + self.slots_count as usize].iter().peekable();
-        batch.events.iter().enumerate().filter_map(move |(slot, event)| {
-            slots.next_if(|wanted| **wanted as usize == slot).map(|_| event)
-        })
+        let slots = &batch.slots[start..start + self.slots_count as usize];
+        slots.iter().map(|slot| batch.events.event(*slot as usize))
     }
 }
 

@@ -112,6 +112,16 @@ impl SimClient {
         self.outcome(id).expect("the member answered")
     }
 
+    /// Gives a watch credit.
+    pub fn credit(&mut self, watch: u64, credit_bytes: i64) {
+        self.session.watch_credit(watch, credit_bytes);
+    }
+
+    /// Asks a watch how far it is.
+    pub fn progress(&mut self, watch: u64) {
+        self.session.watch_progress(watch);
+    }
+
     /// The answer of a request, if it came.
     pub fn outcome(&mut self, id: u64) -> Option<Outcome> {
         let slot = self.outcomes.iter().position(|(known, _)| *known == id)?;

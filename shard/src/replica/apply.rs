@@ -68,7 +68,11 @@ impl<M: PageMap> Replica<M> {
         fx: &mut Effects,
     ) {
         let mut events = std::mem::take(&mut self.events);
-        let wanted = if self.watches.is_empty() { None } else { Some(&mut events) };
+        if entry.is_some() {
+            // Decided once an entry: a list that lacks the first slices would be a gap.
+            self.are_events_listed = !self.watches.is_empty();
+        }
+        let wanted = self.are_events_listed.then_some(&mut events);
         let applied = match entry {
             Some(entry) => {
                 assert!(wanted.as_ref().is_none_or(|events| events.is_empty()));
@@ -110,11 +114,8 @@ impl<M: PageMap> Replica<M> {
     ) {
         let EntryOutcome { proposal, response, events: events_state, lease_change, .. } = outcome;
         count(&response, metrics);
-        let revision = self.engine.revision();
-        if !self.watches.is_empty() {
-            let is_complete = events_state == EventsState::Complete;
-            self.publish_events(revision, events, is_complete);
-        }
+        let are_listed = self.are_events_listed && events_state == EventsState::Complete;
+        self.publish_events(events, are_listed);
         match lease_change {
             Some(LeaseChange::Granted(lease)) => {
                 metrics.add(Scalar::LeasesGranted, 1);
@@ -151,6 +152,8 @@ impl<M: PageMap> Replica<M> {
     }
 
     fn on_compacted(&mut self, fx: &mut Effects) {
+        // The removal begins in the next step.
+        self.needs_step = true;
         if self.stage == Stage::Starting {
             return;
         }

@@ -27,7 +27,7 @@ use raft::{Entry, RaftNode, Ready, ReadyNumber, Role};
 use crate::config::Config;
 use crate::effect::{Effect, Effects, LogLevel};
 use crate::input::{CoreId, Input};
-use crate::message::{Answer, Call, Message, Origin, Outcome, Unavailable, WatchBatch};
+use crate::message::{Answer, Call, Message, Origin, Outcome, Unavailable};
 use crate::metrics::{Metrics, Scalar};
 use crate::wal::ShardWal;
 use background::Background;
@@ -65,6 +65,8 @@ pub(crate) struct Replica<M> {
     /// Committed and not yet applied.
     committed: VecDeque<Entry>,
     events: EventList,
+    /// The entry under way lists its events.
+    are_events_listed: bool,
     reads: Reads,
     leases: LeaseClock,
     watches: Watches,
@@ -161,7 +163,7 @@ impl<M: PageMap> Replica<M> {
             Call::Status => self.on_status(origin),
             Call::WatchCreate(create) => self.on_watch_create(origin, create),
             Call::WatchCancel { watch_id } => self.on_watch_cancel(origin, watch_id),
-            Call::WatchProgress => self.on_watch_progress(origin),
+            Call::WatchProgress { waits } => self.on_watch_progress(origin, waits),
             Call::WatchCredit { size_bytes } => self.watches.on_credit(origin, size_bytes),
             Call::WatchStreamClosed => self.watches.on_stream_closed(origin),
             Call::Abandon => self.reads.abandon(origin),
@@ -201,10 +203,6 @@ impl<M: PageMap> Replica<M> {
 
     fn fail(&mut self, origin: Origin, why: Unavailable) {
         self.answer(origin, Outcome::Failed(why));
-    }
-
-    fn send_events(&mut self, core: CoreId, batch: WatchBatch) {
-        self.outbox.messages.push((core, Message::Events(batch)));
     }
 
     /// A jump of the time counts as one tick.

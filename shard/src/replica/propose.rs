@@ -22,11 +22,11 @@ impl<M: PageMap> Replica<M> {
         if !self.pending.has_room() {
             return self.fail(origin, Unavailable::TooManyRequests);
         }
-        if let ProposalClass::Write { cost_bytes } = class {
-            if self.exceeds_quota(cost_bytes) {
-                self.raise_no_space();
-                return self.fail(origin, Unavailable::NoSpace);
-            }
+        if let ProposalClass::Write { cost_bytes } = class
+            && self.exceeds_quota(cost_bytes)
+        {
+            self.raise_no_space();
+            return self.fail(origin, Unavailable::NoSpace);
         }
         if let Err(why) = self.propose(command, Waiter::Call { origin, class }) {
             self.fail(origin, why);

@@ -189,7 +189,7 @@ impl<M: PageMap> Replica<M> {
             .map_err(|error| StartError::Raft(error.to_string()))?;
         raft.campaign().map_err(|error| StartError::Raft(format!("{error:?}")))?;
         let older_index = group.older_index.min(applied_index);
-        Ok(Replica {
+        let mut replica = Replica {
             raft,
             ready: Ready::default(),
             now_us,
@@ -198,6 +198,7 @@ impl<M: PageMap> Replica<M> {
             pending: PendingProposals::new(config.member_id, incarnation),
             committed: VecDeque::new(),
             events: EventList::default(),
+            are_events_listed: false,
             reads: Reads::default(),
             leases: LeaseClock::default(),
             watches: Watches::new(config.watch_progress_interval_us, now_us),
@@ -213,7 +214,9 @@ impl<M: PageMap> Replica<M> {
             needs_step: false,
             engine,
             config,
-        })
+        };
+        replica.reset_watches();
+        Ok(replica)
     }
 }
 

@@ -275,7 +275,7 @@ impl Program<'_> {
             Request::Leases => Ok(Call::LeaseLeases),
             Request::Status => Ok(Call::Status),
             Request::WatchCancel => Ok(Call::WatchCancel { watch_id: 0 }),
-            Request::WatchProgress => Ok(Call::WatchProgress),
+            Request::WatchProgress => Ok(Call::WatchProgress { waits: true }),
             Request::WatchCreate(create) => {
                 let known = self.watches.insert(id, Watch::default());
                 assert!(known.is_none(), "request ids rise");

@@ -122,7 +122,7 @@ fn watch(request: WatchRequest<'_>) -> Made {
     match request {
         WatchRequest::Missing => Made::Nothing,
         WatchRequest::Cancel { watch_id } => Made::Call(Call::WatchCancel { watch_id }),
-        WatchRequest::Progress => Made::Call(Call::WatchProgress),
+        WatchRequest::Progress => Made::Call(Call::WatchProgress { waits: false }),
         WatchRequest::Create(create) => {
             let key = if create.key.is_empty() { vec![0] } else { create.key.to_vec() };
             Made::Call(Call::WatchCreate(WatchCreate {

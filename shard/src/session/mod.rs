@@ -205,7 +205,7 @@ impl Front {
         let connection = ConnectionId(token);
         let Some(session) = self.sessions.get_mut(&connection) else { return };
         match &mut session.dialect {
-            Dialect::Http(http) => http.on_metrics(text),
+            Dialect::Http(http) => http.on_metrics(connection, text, &mut self.context),
             Dialect::Grpc(grpc) => grpc.on_metrics(text),
             Dialect::Unknown(_) | Dialect::Binary(_) => unreachable!("they did not ask"),
         }
@@ -225,10 +225,12 @@ impl Front {
         let connections: Vec<_> = self.sessions.keys().copied().collect();
         for connection in connections {
             let session = self.sessions.get_mut(&connection).expect("just listed");
-            if let Dialect::Grpc(grpc) = &mut session.dialect {
-                grpc.tick(connection, &mut self.context);
-                self.touch(connection);
+            match &mut session.dialect {
+                Dialect::Grpc(grpc) => grpc.tick(connection, &mut self.context),
+                Dialect::Http(http) => http.tick(now_us / 1_000),
+                Dialect::Unknown(_) | Dialect::Binary(_) => continue,
             }
+            self.touch(connection);
         }
         if !self.sessions.is_empty() {
             fx.wake_at(self.next_tick_us);
@@ -244,7 +246,8 @@ impl Front {
             match &mut session.dialect {
                 Dialect::Grpc(grpc) => grpc.drain(),
                 Dialect::Binary(binary) => binary.drain(),
-                Dialect::Unknown(_) | Dialect::Http(_) => session.is_closing = true,
+                Dialect::Http(http) => http.drain(),
+                Dialect::Unknown(_) => session.is_closing = true,
             }
             self.touch(connection);
         }
@@ -296,7 +299,7 @@ impl Session {
                 Protocol::Http2 if self.door == Door::Client => {
                     Dialect::Grpc(Box::new(GrpcSession::new(context)))
                 }
-                Protocol::Http1 => Dialect::Http(Box::new(HttpSession::new(self.door))),
+                Protocol::Http1 => Dialect::Http(Box::new(HttpSession::new())),
                 Protocol::Http2 | Protocol::Unknown => {
                     self.is_closing = true;
                     return;
@@ -356,7 +359,7 @@ impl Dialect {
         match self {
             Dialect::Unknown(_) => Vec::new(),
             Dialect::Grpc(grpc) => grpc.take_output(connection, context),
-            Dialect::Http(http) => http.take_output(),
+            Dialect::Http(http) => http.take_output(connection, context),
             Dialect::Binary(binary) => binary.take_output(connection, context),
         }
     }
