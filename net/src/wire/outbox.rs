@@ -5,7 +5,7 @@
 //! a watch's credit falls by what it sends and may be overdrawn by one message only, else an event
 //! larger than the window could never be sent.
 
-use super::frame::{begin_frame, end_frame, end_frames};
+use super::frame::{begin_frame, end_frames};
 use super::limits;
 use super::opcode::Opcode;
 use super::reader::push_text;
@@ -43,6 +43,7 @@ pub struct Outbox {
     features: u64,
     /// Whether GOAWAY was sent; requests above `request_id_last` are not taken any more.
     going_away: bool,
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -70,17 +71,15 @@ impl Outbox {
             request_id_last: 0,
             features: 0,
             going_away: false,
+            closed: false,
         }
     }
 
     /// Answers a request.
     pub fn reply(&mut self, request_id: u64, raft_term: u64, reply: Reply<'_>) {
         self.answered(request_id);
-        let start = begin_frame(&mut self.output);
-        reply.encode(raft_term, &mut self.output);
-        let opcode = reply.opcode();
-        assert!(opcode.is_reply());
-        end_frames(&mut self.output, start, opcode, request_id, self.chunk_size_bytes);
+        assert!(reply.opcode().is_reply());
+        self.send(reply.opcode(), request_id, |output| reply.encode(raft_term, output));
     }
 
     /// Answers a request with the answer of an applied command, or with the refusal in it.
@@ -94,11 +93,11 @@ impl Outbox {
         }
     }
 
-    /// Fails a request. A watch that was not created yet is gone.
+    /// Fails a request, or ends a watch that is open with an error: it is gone then.
     pub fn error(&mut self, request_id: u64, status: &Status) {
-        self.answered(request_id);
-        if self.watches.get(&request_id).is_some_and(|watch| watch.state == WatchState::Requested) {
-            self.watches.remove(&request_id);
+        let watch = self.watches.remove(&request_id);
+        if watch.is_none_or(|watch| watch.state == WatchState::Requested) {
+            self.answered(request_id);
         }
         self.push_error(request_id, status);
     }
@@ -109,9 +108,7 @@ impl Outbox {
         let watch = self.watches.get_mut(&watch_id).expect("an unanswered watch is in the table");
         assert_eq!(watch.state, WatchState::Requested);
         watch.state = WatchState::Created;
-        let start = begin_frame(&mut self.output);
-        header.encode(&mut self.output);
-        end_frame(&mut self.output, start, Opcode::WatchCreated, watch_id);
+        self.send(Opcode::WatchCreated, watch_id, |output| header.encode(output));
     }
 
     /// Sends events to a watch, all of them or none. Those of one revision must come together.
@@ -132,12 +129,10 @@ impl Outbox {
         if limits::OUTPUT_PENDING_BYTES_MAX <= self.output.len() {
             return Delivery::Congested;
         }
-        let start = begin_frame(&mut self.output);
-        encode_events(header, events, &mut self.output);
-        let opcode = Opcode::WatchEvents;
-        end_frames(&mut self.output, start, opcode, watch_id, self.chunk_size_bytes);
         watch.credit_bytes -= events_cost_bytes(events);
-        Delivery::Sent { credit_bytes: watch.credit_bytes }
+        let credit_bytes = watch.credit_bytes;
+        self.send(Opcode::WatchEvents, watch_id, |output| encode_events(header, events, output));
+        Delivery::Sent { credit_bytes }
     }
 
     /// Tells a watch that everything up to `header.revision` was delivered before this. Costs no
@@ -146,9 +141,7 @@ impl Outbox {
         if !self.watches.contains_key(&watch_id) {
             return;
         }
-        let start = begin_frame(&mut self.output);
-        header.encode(&mut self.output);
-        end_frame(&mut self.output, start, Opcode::WatchProgressed, watch_id);
+        self.send(Opcode::WatchProgressed, watch_id, |output| header.encode(output));
     }
 
     /// Ends a watch: by the client's wish (no reason), by compaction, or because it cannot be
@@ -165,9 +158,7 @@ impl Outbox {
         if watch.state == WatchState::Requested {
             self.answered(watch_id);
         }
-        let start = begin_frame(&mut self.output);
-        canceled.encode(header, &mut self.output);
-        end_frame(&mut self.output, start, Opcode::WatchCanceled, watch_id);
+        self.send(Opcode::WatchCanceled, watch_id, |output| canceled.encode(header, output));
     }
 
     /// Credit of a watch in bytes, or `None` if it is over.
@@ -186,9 +177,7 @@ impl Outbox {
         if self.features & super::hello::FEATURE_RECONNECT == 0 {
             return;
         }
-        let start = begin_frame(&mut self.output);
-        push_text(&mut self.output, endpoint);
-        end_frame(&mut self.output, start, Opcode::Reconnect, 0);
+        self.send(Opcode::Reconnect, 0, |output| push_text(output, endpoint));
     }
 
     /// Announces the end: what came so far is answered, requests from now on are dropped, and the
@@ -199,11 +188,12 @@ impl Outbox {
             return;
         }
         self.going_away = true;
-        let start = begin_frame(&mut self.output);
-        self.output.extend_from_slice(&self.request_id_last.to_le_bytes());
-        self.output.extend_from_slice(&(status.code as u32).to_le_bytes());
-        push_text(&mut self.output, &status.message);
-        end_frame(&mut self.output, start, Opcode::GoAway, 0);
+        let request_id_last = self.request_id_last;
+        self.send(Opcode::GoAway, 0, |output| {
+            output.extend_from_slice(&request_id_last.to_le_bytes());
+            output.extend_from_slice(&(status.code as u32).to_le_bytes());
+            push_text(output, &status.message);
+        });
     }
 
     /// Whether no request waits for its answer and no watch is open.
@@ -236,11 +226,11 @@ impl Outbox {
         std::mem::replace(&mut self.output, empty)
     }
 
-    pub(super) fn push_error(&mut self, request_id: u64, status: &Status) {
-        let start = begin_frame(&mut self.output);
-        self.output.extend_from_slice(&(status.code as u32).to_le_bytes());
-        push_text(&mut self.output, &status.message);
-        end_frame(&mut self.output, start, Opcode::Error, request_id);
+    fn push_error(&mut self, request_id: u64, status: &Status) {
+        self.send(Opcode::Error, request_id, |output| {
+            output.extend_from_slice(&(status.code as u32).to_le_bytes());
+            push_text(output, &status.message);
+        });
     }
 
     pub(super) fn push_hello(
@@ -252,16 +242,12 @@ impl Outbox {
         assert!(limits::FRAME_SIZE_BYTES_MIN <= frame_size_bytes_max);
         self.features = features;
         self.chunk_size_bytes = frame_size_bytes_max.min(limits::CHUNK_SIZE_BYTES);
-        let start = begin_frame(&mut self.output);
-        encode(&mut self.output);
-        end_frame(&mut self.output, start, Opcode::HelloReply, 0);
+        self.send(Opcode::HelloReply, 0, encode);
     }
 
     pub(super) fn push_pong(&mut self, request_id: u64) {
         self.answered(request_id);
-        let start = begin_frame(&mut self.output);
-        ReplyHeader::default().encode(&mut self.output);
-        end_frame(&mut self.output, start, Opcode::PingReply, request_id);
+        self.send(Opcode::PingReply, request_id, |output| ReplyHeader::default().encode(output));
     }
 
     pub(super) fn request_id_last(&self) -> u64 {
@@ -298,6 +284,21 @@ impl Outbox {
         let sum = watch.credit_bytes.saturating_add(credit_bytes);
         watch.credit_bytes = sum.min(limits::WATCH_CREDIT_BYTES_MAX);
         Some(watch.credit_bytes)
+    }
+
+    /// The last word on the connection; what is still answered afterwards is not sent.
+    pub(super) fn close(&mut self, status: &Status) {
+        self.push_error(0, status);
+        self.closed = true;
+    }
+
+    fn send(&mut self, opcode: Opcode, request_id: u64, encode: impl FnOnce(&mut Vec<u8>)) {
+        if self.closed {
+            return;
+        }
+        let start = begin_frame(&mut self.output);
+        encode(&mut self.output);
+        end_frames(&mut self.output, start, opcode, request_id, self.chunk_size_bytes);
     }
 
     fn answered(&mut self, request_id: u64) {

@@ -293,7 +293,7 @@ impl WireSession {
     fn close(&mut self, fault: &Status) -> FeedOutcome {
         assert_ne!(self.state, State::Closed);
         self.state = State::Closed;
-        self.outbox.push_error(0, fault);
+        self.outbox.close(fault);
         self.inbound = Vec::new();
         self.inbound_start = 0;
         FeedOutcome::Closed

@@ -439,6 +439,26 @@ fn a_request_beyond_the_servers_frame_is_not_sent() {
 }
 
 #[test]
+fn an_error_ends_an_open_watch_and_a_closed_session_says_no_more() {
+    let (mut client, mut server) = pair();
+    let id = client.request(&watch(10)).unwrap();
+    let late = client.request(&put(b"k")).unwrap();
+    let app = &mut Recorder::default();
+    assert_eq!(server.feed(&client.take_output(Vec::new()), app), FeedOutcome::Drained);
+    server.outbox().watch_created(id, NOW);
+    server.outbox().error(id, &STOPPED);
+    assert_eq!(server.outbox().watch_credit_bytes(id), None);
+    assert_eq!(server.outbox().in_flight(), 1);
+    assert_eq!(heard(&mut client, &mut server).len(), 2);
+
+    assert_eq!(server.feed(&[0; 32], app), FeedOutcome::Closed);
+    let size = server.outbox().output().len();
+    server.outbox().reply(late, 1, Reply::Put(&PutResponse::default()));
+    assert_eq!(server.outbox().output().len(), size);
+    assert!(server.outbox().is_idle());
+}
+
+#[test]
 fn errors_tell_code_and_text() {
     let (mut client, mut server) = pair();
     let status = raw_frame(Opcode::Error, 9, b"");
