@@ -128,7 +128,6 @@ impl Connection {
         if let Err(error) = self.feed_frames(bytes, app) {
             self.fail(error, app);
         }
-        self.settle(app);
     }
 
     fn feed_frames(&mut self, mut bytes: &[u8], app: &mut impl Application) -> Outcome {
@@ -186,7 +185,10 @@ impl Connection {
         let (header, payload) = unit.split_first_chunk().expect("units are whole");
         let header = FrameHeader::decode(header);
         assert!(header.size_bytes == payload.len());
-        self.on_frame(header, payload, app)
+        self.on_frame(header, payload, app)?;
+        // After each frame, so that it does not matter how frames were cut into calls of `feed`.
+        self.settle(app);
+        Ok(())
     }
 
     fn on_frame(
@@ -332,13 +334,12 @@ impl Connection {
         stream.method = self.request.method;
         stream.encoding = self.request.encoding;
         if HEADER_LIST_SIZE_BYTES_MAX < list_size_bytes {
-            self.transmit.budget.spend(COST_HEADER_LIST)?;
             let text = format!(
                 "received header list larger than max ({list_size_bytes} vs. \
                  {HEADER_LIST_SIZE_BYTES_MAX})"
             );
             self.transmit.refuse(slot, 200, status::RESOURCE_EXHAUSTED, &text);
-            return Ok(());
+            return self.transmit.budget.spend(COST_HEADER_LIST);
         }
         match self.request.verdict(app) {
             Verdict::Call => {
@@ -634,7 +635,7 @@ impl Connection {
         }
     }
 
-    fn write_credit(&mut self) -> i64 {
+    pub(super) fn write_credit(&mut self) -> i64 {
         let credit_bytes = self.transmit.receive_window.take_credit();
         if 0 < credit_bytes {
             frame::write_window_update(CONNECTION, credit_bytes, &mut self.transmit.output);

@@ -174,7 +174,7 @@ impl Connection {
             self.transmit.receive_window.grant(size_bytes, held_bytes);
             self.clock.on_progress();
             self.credit_stream(slot);
-            self.credit_connection(app);
+            self.write_credit();
         }
     }
 
@@ -186,7 +186,7 @@ impl Connection {
             let slot = self.transmit.streams.find(id).expect("a stream that goes leaves the list");
             frame::write_reset(id, ErrorCode::RefusedStream, &mut self.transmit.output);
             self.discard(slot, app);
-            self.credit_connection(app);
+            self.write_credit();
         }
     }
 
