@@ -256,6 +256,12 @@ impl<M: PageMap> Engine<M> {
         &self.trees.store
     }
 
+    /// For the tests of what stands below.
+    #[cfg(test)]
+    pub(crate) fn trees(&self) -> &Trees<M> {
+        &self.trees
+    }
+
     /// As [`Engine::store`], to write a plan into a map that lives on the heap.
     pub fn store_mut(&mut self) -> &mut Store<M> {
         &mut self.trees.store

@@ -266,6 +266,31 @@ fn guards_see_the_state_before_and_an_absent_value_compares_with_nothing() {
 }
 
 #[test]
+fn a_guard_over_a_range_begins_at_its_own_start() {
+    let mut replica = Replica::new(1);
+    for slot in 0..40_u8 {
+        replica.put(&[b'k', slot], b"v");
+    }
+    replica.put(&[b'k', 0], b"changed");
+    let compare = |target, operand| Compare {
+        result: CompareResult::Equal,
+        target,
+        key: b"k",
+        range_end: b"l",
+        operand,
+    };
+    // The first guard holds and comes to its end over many slices, the second one fails on the
+    // very first key.
+    let guards = vec![
+        compare(CompareTarget::Lease, Operand::Lease(0)),
+        compare(CompareTarget::Version, Operand::Version(1)),
+    ];
+    let txn = TxnRequest { compare: guards, ..Default::default() };
+    let Response::Txn(response) = replica.txn(txn) else { panic!("a transaction's answer") };
+    assert!(!response.succeeded && 4 < replica.slices);
+}
+
+#[test]
 fn count_ignores_limit_and_filters_and_more_comes_from_the_limit() {
     let mut replica = Replica::new(100);
     for key in [b"a", b"b", b"c", b"d"] {

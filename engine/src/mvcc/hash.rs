@@ -302,3 +302,97 @@ const BUCKET_NAME: &[u8] = b"key";
 const VERSION_OVERHEAD_SIZE_BYTES: usize = 64;
 /// Neighbours read for one work unit.
 const ENTRIES_PER_UNIT: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Command, ProposalId, PutRequest};
+    use crate::command;
+    use crate::engine::{Applied, Engine};
+    use crate::page::heap::HeapPages;
+
+    fn apply(engine: &mut Engine<HeapPages>, command: &Command<'_>) {
+        let mut entry = Vec::new();
+        command::encode(command, ProposalId::default(), &mut entry);
+        let index = engine.applied_index() + 1;
+        let applied = engine.apply(index, 1, &entry, &mut WorkBudget::unlimited(), None).unwrap();
+        assert!(matches!(applied, Applied::Done(_)));
+    }
+
+    /// The hash, and how many slices it took.
+    fn hash(engine: &Engine<HeapPages>, window_size_bytes_max: usize, units: u32) -> (u32, u32) {
+        let mut read = engine.hash_start(0).unwrap();
+        let mut slices = 1;
+        loop {
+            let (mut budget, current) = (WorkBudget::new(units), engine.revision());
+            let trees = engine.trees();
+            let step = read.step_with(trees, current, &mut budget, window_size_bytes_max);
+            match step.unwrap().unwrap() {
+                Step::Done(hash) => return (hash.hash, slices),
+                Step::More => slices += 1,
+            }
+        }
+    }
+
+    #[test]
+    fn passes_over_small_windows_give_the_same_hash() {
+        let mut engine = Engine::create(HeapPages::new(), 1);
+        let genesis = Command::Genesis {
+            page_size_bytes: 4096,
+            value_inline_bytes_max: 640,
+            interval_pages_max: 1 << 20,
+            interval_bytes_max: 1 << 40,
+        };
+        apply(&mut engine, &genesis);
+        let put = |engine: &mut Engine<HeapPages>, slot: u32| {
+            // Written in an order that is not the keys'.
+            let key = slot.wrapping_mul(0x9e37_79b1).to_be_bytes();
+            apply(
+                engine,
+                &Command::Put(PutRequest { key: &key, value: &key, ..Default::default() }),
+            );
+        };
+        (0..300).for_each(|slot| put(&mut engine, slot));
+        apply(&mut engine, &Command::Compact { revision: 280 });
+        (200..250).for_each(|slot| put(&mut engine, slot));
+        let whole = hash(&engine, usize::MAX, u32::MAX);
+        assert_eq!(whole.1, 1);
+        // One version a pass, then a few, each in one slice and in many.
+        for window_size_bytes_max in [1, 1000] {
+            assert_eq!(hash(&engine, window_size_bytes_max, u32::MAX), whole);
+            let (sliced, slices) = hash(&engine, window_size_bytes_max, 20);
+            assert!(sliced == whole.0 && 10 < slices);
+        }
+    }
+
+    #[test]
+    fn a_compaction_starts_the_hash_again() {
+        let mut engine = Engine::create(HeapPages::new(), 1);
+        let genesis = Command::Genesis {
+            page_size_bytes: 4096,
+            value_inline_bytes_max: 640,
+            interval_pages_max: 1 << 20,
+            interval_bytes_max: 1 << 40,
+        };
+        apply(&mut engine, &genesis);
+        for slot in 0..100_u8 {
+            let key = [slot % 10 + 1];
+            apply(&mut engine, &Command::Put(PutRequest { key: &key, ..Default::default() }));
+        }
+        let (mut newest, mut named) =
+            (engine.hash_start(0).unwrap(), engine.hash_start(40).unwrap());
+        for read in [&mut newest, &mut named] {
+            let step = engine.hash_step(read, &mut WorkBudget::new(5)).unwrap();
+            assert_eq!(step, Ok(Step::More));
+        }
+        apply(&mut engine, &Command::Compact { revision: 50 });
+        let mut budget = WorkBudget::unlimited();
+        let refused = engine.hash_step(&mut named, &mut budget).unwrap();
+        assert_eq!(refused, Err(Reject::Compacted));
+        let Ok(Step::Done(again)) = engine.hash_step(&mut newest, &mut budget).unwrap() else {
+            panic!("the hash starts again")
+        };
+        assert_eq!(again, engine.hash_kv(0).unwrap().unwrap());
+        assert_eq!(again.compact_revision, 50);
+    }
+}
