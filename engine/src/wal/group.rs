@@ -80,8 +80,9 @@ impl GroupState {
         if let Some(hard_state) = line.hard_state {
             self.hard_state = hard_state;
         }
-        if let Some(checkpoint) = line.checkpoint {
-            assert!(self.checkpoint.index <= checkpoint.index);
+        if let Some(checkpoint) = line.checkpoint
+            && self.checkpoint.index < checkpoint.index
+        {
             self.checkpoint = checkpoint;
             if self.last.index < checkpoint.index {
                 self.last = checkpoint;
@@ -192,6 +193,10 @@ mod tests {
         let line = GroupDirectory { checkpoint: Some(checkpoint), ..Default::default() };
         group.absorb(&line, &[], SegmentId(2));
         assert!(!group.holds(SegmentId(1)));
+        let lower = EntryId { index: 3, term: 1 };
+        let line = GroupDirectory { checkpoint: Some(lower), ..Default::default() };
+        group.absorb(&line, &[], SegmentId(2));
+        assert_eq!(group.checkpoint, checkpoint);
         assert_eq!(group.held(SegmentId(2)).collect::<Vec<_>>(), [(13, 20)]);
     }
 }

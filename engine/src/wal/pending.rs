@@ -72,7 +72,10 @@ impl PendingFrame {
             Record::HardState(group, hard_state) => {
                 self.group(group).line.hard_state = Some(hard_state);
             }
-            Record::Checkpoint(group, last) => self.group(group).line.checkpoint = Some(last),
+            Record::Checkpoint(group, last) => {
+                let line = &mut self.group(group).line;
+                line.checkpoint = line.checkpoint.max(Some(last));
+            }
             Record::Install(group, install) => {
                 let pending = self.group(group);
                 pending.rewritten.clear();

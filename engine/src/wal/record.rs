@@ -330,7 +330,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hostile_bytes_are_refused_or_read(bytes in proptest::collection::vec(any::<u8>(), 0..99)) {
+        fn hostile_bytes_are_refused_or_read(
+            bytes in proptest::collection::vec(any::<u8>(), 0..99),
+        ) {
             if let Ok((record, size)) = check_record(&bytes) {
                 prop_assert_eq!(record.size_bytes(), size);
             }

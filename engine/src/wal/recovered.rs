@@ -42,8 +42,8 @@ pub struct RecoveredGroup {
     /// Hard state, checkpoint, install and end of the log, as far as the log says.
     ///
     /// Where `is_damaged` is set, a frame was lost with both its directories: the replica does not
-    /// vote before every other voter told its term. A missing entry that a peer brings is written by
-    /// `rewrite_entry`, which displaces nothing; `append_mended` ends the damage.
+    /// vote before every other voter told its term. A missing entry that a peer brings is written
+    /// by `rewrite_entry`, which displaces nothing; `append_mended` ends the damage.
     pub state: GroupState,
     /// Entries behind the checkpoint in the order of their indexes, with holes where `missing`
     /// says so.

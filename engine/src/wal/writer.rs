@@ -3,8 +3,8 @@
 //! Contract with the caller: the writer owns no file. `wants_segment` names the file it needs next,
 //! pre-written by the caller, who answers with `segment_ready`. Each `seal` is one device write, to
 //! be submitted in the order of sealing and synced; `synced` tells the writer, `recycle` brings the
-//! buffer back. What a later frame claims to be synced decides in recovery between a torn tail and a
-//! corrupt middle, so `synced` must never be called before the device said so.
+//! buffer back. What a later frame claims to be synced decides in recovery between a torn tail and
+//! a corrupt middle, so `synced` must never be called before the device said so.
 //!
 //! Invariants: no block is sealed twice; a frame lies in one segment; every segment begins with the
 //! whole state of each group, so a released segment never takes a vote with it.
@@ -205,7 +205,7 @@ impl Writer {
     }
 
     /// Entries up to `last` are not needed any more: the older of the two checkpoints holds them.
-    /// Beyond the log's end, the log begins behind it.
+    /// Beyond the log's end, the log begins behind it; a lower one than before says nothing.
     pub fn append_checkpoint(&mut self, group: GroupId, last: EntryId) {
         let tail = self.tail_mut(group);
         if tail.index < last.index {
@@ -226,8 +226,8 @@ impl Writer {
         self.push(&Record::Installed(group));
     }
 
-    /// What recovery could not find of the group (`is_damaged`) is restored: its missing entries are
-    /// written again, its hard state is at least what it had promised.
+    /// What recovery could not find of the group (`is_damaged`) is restored: its missing entries
+    /// are written again, its hard state is at least what it had promised.
     pub fn append_mended(&mut self, group: GroupId) {
         self.tail_mut(group);
         self.push(&Record::Mended(group));

@@ -4,8 +4,8 @@
 //! `position()` up to the store's revision, `push` every event, tell `on_scanned` how far it came,
 //! as often as it says `Scanning`; then `deliver`. A scan may stretch over several steps, while new
 //! revisions are published; `abort` ends it without loss, at any time.
-//! Invariants: only whole revisions are delivered; a watcher's next revision moves only past what was
-//! taken; the queue is served in turn.
+//! Invariants: only whole revisions are delivered; a watcher's next revision moves only past what
+//! was taken; the queue is served in turn.
 //! Source: fact sheet of etcd's behaviour, section 5.4.
 
 use super::index::Index;

@@ -100,8 +100,8 @@ impl Registry {
     }
 
     /// Takes a watcher in. It hears of revisions published from now on; what is older, from its
-    /// start revision on, it reads from history. A start below the compact revision is accepted: its
-    /// turn to read finds it compacted.
+    /// start revision on, it reads from history. A start below the compact revision is accepted:
+    /// its turn to read finds it compacted.
     pub fn add(&mut self, spec: &WatcherSpec<'_>) -> Result<WatcherId, WatchReject> {
         if spec.start_revision < 0 {
             return Err(WatchReject::NegativeStart);
@@ -234,8 +234,8 @@ impl Registry {
     }
 
     /// The revision up to which every watcher of `owner` was delivered all it wants; `None` while
-    /// one is behind or its start still to come, and when there is none. To be queued behind what was
-    /// delivered before.
+    /// one is behind or its start still to come, and when there is none. To be queued behind what
+    /// was delivered before.
     pub fn progress(&self, owner: WatchOwner) -> Option<i64> {
         let state = self.owners.get(&owner)?;
         (state.unsynced == 0 && state.future == 0).then_some(self.revision)
