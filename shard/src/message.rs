@@ -281,6 +281,8 @@ pub enum Unavailable {
     NoSpace,
     /// A page that the answer needs is broken.
     Corrupt,
+    /// The answer is larger than what a core may hold for answers.
+    AnswerTooLarge,
 }
 
 /// Remaining time of a lease; `ttl_s` is -1 for an unknown one.

@@ -144,6 +144,11 @@ impl RangeRead {
         self.at
     }
 
+    /// Bytes gathered so far and not handed out.
+    pub fn gathered_size_bytes(&self) -> usize {
+        self.kvs.size_bytes()
+    }
+
     /// Hands out what has been gathered so far, for a stream; `None` while nothing can be sent yet
     /// (a sorted answer comes at its end). From then on the read never starts again at a newer
     /// revision: overtaken by compaction it is refused.

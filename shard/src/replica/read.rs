@@ -58,6 +58,15 @@ enum Work {
     HashKv { read: Box<HashRead>, is_whole: bool },
 }
 
+impl Work {
+    fn gathered_size_bytes(&self) -> usize {
+        match self {
+            Work::Range { read } => read.gathered_size_bytes(),
+            Work::Txn { .. } | Work::HashKv { .. } => 0,
+        }
+    }
+}
+
 impl Reads {
     /// A round's index is known.
     pub fn confirm(&mut self, context: u64, index: u64) {
@@ -74,6 +83,11 @@ impl Reads {
         let (_, reads) = self.rounds.remove(slot).expect("just found");
         self.count -= reads.len();
         reads.into_iter().map(|read| read.origin).collect()
+    }
+
+    /// Memory of the answers under way.
+    fn gathered_size_bytes(&self) -> usize {
+        self.running.iter().map(|running| running.work.gathered_size_bytes()).sum()
     }
 
     /// Whether reads wait for a round to begin, or may be answered.
@@ -150,11 +164,13 @@ impl<M: PageMap> Replica<M> {
                 self.begin_read(read, &mut budget, metrics);
             }
         }
-        let mut turns = self.reads.running.len();
+        // While the answers under way fill their budget, only the oldest goes on.
+        let is_full = self.config.answer_budget_bytes <= self.reads.gathered_size_bytes();
+        let mut turns = if is_full { 1 } else { self.reads.running.len() };
         while 0 < turns && !budget.is_spent() {
             turns -= 1;
             let Some(running) = self.reads.running.pop_front() else { break };
-            self.run_work(running, &mut budget);
+            self.run_work(running, &mut budget, is_full);
         }
         if !self.reads.running.is_empty() {
             self.needs_step = true;
@@ -188,12 +204,17 @@ impl<M: PageMap> Replica<M> {
                 return self.finish(origin, outcome);
             }
         };
-        self.run_work(Running { origin, work }, budget);
+        self.run_work(Running { origin, work }, budget, false);
     }
 
-    fn run_work(&mut self, mut running: Running, budget: &mut WorkBudget) {
+    /// One slice of a read; `keeps_turn` leaves it the first in line.
+    fn run_work(&mut self, mut running: Running, budget: &mut WorkBudget, keeps_turn: bool) {
         match self.work_slice(&mut running.work, budget) {
             Ok(Some(outcome)) => self.finish(running.origin, outcome),
+            Ok(None) if self.config.answer_budget_bytes < running.work.gathered_size_bytes() => {
+                self.finish(running.origin, Outcome::Failed(Unavailable::AnswerTooLarge));
+            }
+            Ok(None) if keeps_turn => self.reads.running.push_front(running),
             Ok(None) => self.reads.running.push_back(running),
             Err(_) => self.finish(running.origin, Outcome::Failed(Unavailable::Corrupt)),
         }

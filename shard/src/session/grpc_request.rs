@@ -8,7 +8,7 @@ use net::etcd::decode::{self, WatchRequest};
 use net::etcd::encode;
 use net::etcd::method::Method;
 use net::etcd::proto::{etcdserverpb, health};
-use net::etcd::status::{self, Code, Status};
+use net::etcd::status::{self, Status};
 use net::etcd::{check, encode::Header};
 
 use super::{Context, admission};
@@ -107,15 +107,12 @@ pub(super) fn call_of(method: Method, body: &[u8], context: &mut Context) -> Res
         | Method::Observe
         | Method::Resign
         | Method::Lock
-        | Method::Unlock => return Err(not_served(method)),
+        | Method::Unlock => {
+            // Not served yet: answered as by a server without it.
+            return Err(status::unknown_path(method.path().as_bytes()));
+        }
     };
     Ok(Made::Call(call))
-}
-
-/// A method that this version does not serve yet: as a server without it would answer.
-fn not_served(method: Method) -> Status {
-    let text = format!("unknown method {} for service {}", method.name(), method.service());
-    Status::new(Code::Unimplemented, text)
 }
 
 fn watch(request: WatchRequest<'_>) -> Made {
@@ -163,6 +160,10 @@ fn health(method: Method, body: &[u8]) -> Result<Made, Status> {
         return Err(status::HEALTH_UNKNOWN_SERVICE);
     }
     let mut out = Vec::new();
-    encode::encode_health_check(&mut out, request.service.is_empty());
+    if request.service.is_empty() {
+        encode::encode_health_check(&mut out, true);
+    } else {
+        encode::encode_health_unknown_service(&mut out);
+    }
     Ok(if method == Method::HealthCheck { Made::Answer(out) } else { Made::Stay(out) })
 }

@@ -15,7 +15,7 @@ mod probe;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use net::etcd::status::{self, Status};
+use net::etcd::status::{self, Code, Status};
 use net::http1::{self, Protocol};
 
 use crate::effect::{Effect, Effects};
@@ -383,6 +383,12 @@ impl Dialect {
     }
 }
 
+const ANSWER_TOO_LARGE: Status = Status::fixed(
+    Code::ResourceExhausted,
+    "corestone: the answer is larger than the memory for answers: ask for it with a limit, page by \
+     page",
+);
+
 /// etcd's status for what a replica could not do.
 pub(super) fn status_of(why: Unavailable) -> Status {
     match why {
@@ -393,5 +399,6 @@ pub(super) fn status_of(why: Unavailable) -> Status {
         Unavailable::Stopped => status::STOPPED,
         Unavailable::NoSpace => status::NO_SPACE,
         Unavailable::Corrupt => status::CORRUPT_CLUSTER,
+        Unavailable::AnswerTooLarge => ANSWER_TOO_LARGE,
     }
 }
