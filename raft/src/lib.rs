@@ -38,8 +38,8 @@
 //! `persisted`, and it leads; each entry commits when it is persisted.
 //!
 //! # Where to look
-//! [`RaftNode`] in node.rs is the surface; election.rs, replication.rs, read_index.rs, snapshot.rs
-//! and membership.rs hold the handlers; log.rs and unstable.rs the log; progress.rs a leader's view
+//! [`RaftNode`] in node.rs is the surface; election.rs, transfer.rs, replication.rs,
+//! read_index.rs, snapshot.rs and membership.rs hold the handlers; log.rs and unstable.rs the log; progress.rs a leader's view
 //! of a follower; quorum.rs the arithmetic.
 #![forbid(unsafe_code)]
 
@@ -56,6 +56,8 @@ mod read_index;
 mod ready;
 mod replication;
 mod snapshot;
+mod status;
+mod transfer;
 mod types;
 mod unstable;
 
@@ -66,11 +68,12 @@ pub use error::{
 };
 pub use membership::{ChangeStep, ConfigurationChange, Transition};
 pub use message::{AppendOutcome, Body, CampaignCause, LeaseReads, Message, Verdict};
-pub use node::{INDEX_MAX, PeerStatus, RaftNode, Status, TERM_MAX};
+pub use node::{INDEX_MAX, RaftNode, TERM_MAX};
 pub use progress::ProgressState;
 pub use quorum::MEMBERS_COUNT_MAX;
 pub use ready::Ready;
 pub use replication::SnapshotOutcome;
+pub use status::{PeerStatus, Status};
 pub use types::{
     Configuration, DiskHealth, ENTRY_OVERHEAD_BYTES, Entry, EntryId, EntryKind, HardState, Index,
     LocalHealth, ReadState, ReadyNumber, ReplicaId, Restored, Role, Snapshot, SoftState, Term,

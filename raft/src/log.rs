@@ -270,3 +270,7 @@ impl RaftLog {
         self.applying_size_bytes = 0;
     }
 }
+
+#[cfg(test)]
+#[path = "log_test.rs"]
+mod tests;

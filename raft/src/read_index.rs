@@ -197,6 +197,12 @@ impl RaftNode {
         self.send_now(leader, Body::ReadIndexRequest { round });
     }
 
+    /// Whether an entry of the own term is committed.
+    fn is_term_committed(&self) -> bool {
+        assert!(self.role == Role::Leader);
+        Index(0) < self.term_start && self.term_start <= self.log.commit()
+    }
+
     fn answer_read(&mut self, origin: Origin, index: Index) {
         match origin {
             Origin::Local(context) => self.reads.answers.push(ReadState { context, index }),

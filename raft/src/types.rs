@@ -154,7 +154,8 @@ pub enum VoteMemory {
 pub struct DiskHealth {
     /// Age of the oldest write that is not synced yet, microseconds.
     pub sync_age_us: u32,
-    /// Over the caller's bound: hand over leadership, do not campaign, refuse proposals.
+    /// Over one of the caller's bounds (that age, the fill of its log queue, apply waiting for a
+    /// checkpoint): hand over leadership, do not campaign, refuse proposals.
     pub is_stuck: bool,
 }
 
