@@ -318,12 +318,15 @@ impl RaftNode {
             self.answer_append(from, AppendOutcome::Blank);
             return Ok(());
         }
-        if previous.index < self.log.commit() {
-            // Old news: what is committed agrees with every leader.
+        if previous.index < self.log.base().index {
+            // Old news, dropped here: what is committed agrees with every leader.
             self.answer_append(from, AppendOutcome::Accepted { matched: self.log.commit() });
             return Ok(());
         }
         if !self.log.matches(previous) {
+            if previous.index <= self.log.commit() {
+                return Err(StepError::CommittedConflict { index: previous.index });
+            }
             let hint = self.log.last_at_most(previous.index, previous.term);
             let outcome = AppendOutcome::Rejected { previous: previous.index, hint };
             self.answer_append(from, outcome);
@@ -331,6 +334,7 @@ impl RaftNode {
         }
         let matched = self.log.append_after(previous, entries)?;
         self.log.commit_to(commit.min(matched));
+        let matched = matched.max(self.log.commit());
         self.answer_append(from, AppendOutcome::Accepted { matched });
         Ok(())
     }

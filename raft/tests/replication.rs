@@ -7,8 +7,8 @@ mod harness;
 use harness::solo::*;
 use harness::{Cluster, change, config, id};
 use raft::{
-    AppendOutcome, Body, ChangeStep, Config, Configuration, EntryId, EntryKind, HardState, Index,
-    Message, ProgressState, ProposeError, RaftNode, Snapshot, StepError, Term,
+    AppendOutcome, Body, ChangeStep, Config, EntryId, EntryKind, HardState, Index, Message,
+    ProgressState, ProposeError, RaftNode, Snapshot, StepError, Term,
 };
 
 /// Leader 1 of `voters`, whose log had these terms before.
@@ -117,49 +117,41 @@ fn s33_a_conflicting_suffix_is_replaced_and_what_agrees_is_kept() {
 }
 
 #[test]
-fn s33_a_committed_entry_is_never_replaced() {
+fn s33_what_follows_the_commit_index_may_be_replaced() {
     let mut node = solo(1, 3, &[1, 1], 1);
-    step(&mut node, 2, 2, heartbeat(2, 1));
-    assert_eq!(node.commit(), Index(2));
-    let mut body = append(entry_id(2, 1), &[2], 0);
-    step(&mut node, 2, 2, body.clone());
-    step(&mut node, 2, 2, heartbeat(3, 2));
-    body = append(entry_id(3, 2), &[2], 0);
-    step(&mut node, 2, 2, body);
-    // What follows the commit index may be replaced, what precedes it may not.
-    let entries = entries(2, &[3, 3]);
-    let body = Body::Append {
-        previous: entry_id(3, 2),
-        commit: Index(0),
-        lease: raft::LeaseReads::NotServed,
-        entries: entries[1..].to_vec(),
-    };
-    step(&mut node, 3, 3, body);
+    step(&mut node, 2, 2, append(entry_id(2, 1), &[2, 2], 3));
+    assert_eq!(node.commit(), Index(3));
+    step(&mut node, 3, 3, append(entry_id(3, 2), &[3], 0));
     assert_eq!(terms(&node), [1, 1, 2, 3]);
-    let older = append(entry_id(0, 0), &[2, 2], 0);
-    let answers = step(&mut node, 3, 3, older);
-    assert_eq!(outcome(&answers), AppendOutcome::Accepted { matched: Index(3) });
-    assert_eq!(terms(&node), [1, 1, 2, 3]);
+    assert_eq!(node.commit(), Index(3));
 }
 
 #[test]
-fn s33_an_append_that_contradicts_what_is_committed_is_an_error() {
-    let mut node = solo(1, 3, &[1, 1, 1], 1);
-    step(&mut node, 2, 1, heartbeat(2, 1));
-    step(&mut node, 2, 1, append(entry_id(3, 1), &[], 3));
-    // Entry 3 is committed with term 1 here; nobody may send another one after entry 2.
-    let mut fresh = solo(1, 3, &[1, 1], 1);
-    step(&mut fresh, 2, 1, append(entry_id(2, 1), &[1], 3));
-    assert_eq!(fresh.commit(), Index(3));
-    let snapshot =
-        Snapshot { last: entry_id(4, 2), configuration: Configuration::of_voters((1..=3).map(id)) };
-    step(&mut fresh, 2, 2, Body::Snapshot { snapshot });
-    assert_eq!(fresh.commit(), Index(4));
-    let message =
-        Message { from: id(2), to: id(1), term: Term(2), body: append(entry_id(4, 1), &[2], 0) };
-    // Previous says (4, 1), the snapshot said (4, 2): it is refused, nothing is replaced.
-    fresh.step(message).unwrap();
-    assert!(matches!(outcome(&drain(&mut fresh)), AppendOutcome::Rejected { .. }));
+fn s33_a_committed_entry_is_never_replaced_and_who_tries_is_found_out() {
+    let cases: [(EntryId, &[u64], u64); 4] = [
+        (entry_id(0, 0), &[2, 2], 1),
+        (entry_id(1, 1), &[1, 3], 3),
+        (entry_id(2, 2), &[3], 2),
+        (entry_id(3, 1), &[3], 3),
+    ];
+    for (previous, sent, index) in cases {
+        let mut node = solo(1, 3, &[1, 1, 2, 2], 3);
+        step(&mut node, 2, 3, append(entry_id(4, 2), &[], 3));
+        let before = terms(&node);
+        let body = append(previous, sent, 0);
+        let message = Message { from: id(2), to: id(1), term: Term(3), body };
+        let conflict = StepError::CommittedConflict { index: Index(index) };
+        assert_eq!(node.step(message), Err(conflict));
+        assert_eq!(terms(&node), before);
+    }
+    // What agrees with it may come again, from any point, with more after it.
+    let mut node = solo(1, 3, &[1, 1, 2, 2], 3);
+    step(&mut node, 2, 3, append(entry_id(4, 2), &[], 3));
+    let answers = step(&mut node, 2, 3, append(entry_id(0, 0), &[1, 1], 0));
+    assert_eq!(outcome(&answers), AppendOutcome::Accepted { matched: Index(3) });
+    let answers = step(&mut node, 2, 3, append(entry_id(1, 1), &[1, 2, 3], 0));
+    assert_eq!(outcome(&answers), AppendOutcome::Accepted { matched: Index(4) });
+    assert_eq!(terms(&node), [1, 1, 2, 3]);
 }
 
 #[test]
