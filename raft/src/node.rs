@@ -3,7 +3,8 @@
 //! Invariants: nobody leads a term that is not durable here; a message that depends on durable
 //! state stands only in `messages_after_persist`; time is counted in ticks, randomness comes from
 //! the configured seed. The handlers stand in election.rs, transfer.rs, replication.rs,
-//! read_index.rs, snapshot.rs and membership.rs. Source: architecture.md section 7; Raft thesis figure 3.1.
+//! read_index.rs, snapshot.rs and membership.rs.
+//! Source: architecture.md section 7; Raft thesis figure 3.1.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,7 +1,7 @@
 //! Linearizable reads without a log entry.
 //!
-//! Invariants: a read joins only a round of heartbeats that is sent after it arrived; it is answered
-//! with a commit index taken after it arrived, once a quorum has answered that round or a later
+//! Invariants: a read joins only a round of heartbeats that is sent after it arrived; it is
+//! answered with a commit index taken after it arrived, once a quorum has answered that round or a later
 //! one; a leader answers nothing before an entry of its term is committed. All reads of a step
 //! share a round, and those of a follower share a question.
 //! Source: Raft thesis section 6.4; replication.md, "Reads and leases".

@@ -1,7 +1,7 @@
 //! Appends and heartbeats: the leader's and the follower's half side by side.
 //!
-//! Invariants: a leader commits by counting only entries of its own term, and counts itself only for
-//! what is durable here; a follower acknowledges only what agrees with the leader's log, and the
+//! Invariants: a leader commits by counting only entries of its own term, and counts itself only
+//! for what is durable here; a follower acknowledges only what agrees with the leader's log, and the
 //! acknowledgement leaves after it is durable. Appends of one step leave together, at the flush.
 //! Source: Raft thesis sections 3.5, 3.6.2, 10.2.1; fact sheet of scenarios C, D.
 
@@ -35,7 +35,7 @@ impl RaftNode {
         id
     }
 
-    /// What an entry counts for in the limit of uncommitted bytes: nothing, for the first of a term.
+    /// What an entry counts for in the limit of uncommitted bytes; the first of a term is free.
     fn charge_bytes(&self, entry: &Entry) -> usize {
         if entry.index == self.term_start { 0 } else { entry.size_bytes() }
     }
