@@ -51,8 +51,9 @@ pub(crate) struct ReadQueue {
 }
 
 impl ReadQueue {
-    pub(crate) fn new(incarnation: u32) -> ReadQueue {
-        ReadQueue { asked_round: u64::from(incarnation) << 32, ..ReadQueue::default() }
+    pub(crate) fn new(incarnation: u64) -> ReadQueue {
+        // What is cut off at the top only recurs after 2^32 starts.
+        ReadQueue { asked_round: incarnation << 32, ..ReadQueue::default() }
     }
 
     fn count(&self) -> usize {

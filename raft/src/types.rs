@@ -133,7 +133,7 @@ pub struct Restored {
     /// Entries found, contiguous; those at or below `applied` are dropped.
     pub entries: Vec<Entry>,
     /// Number of this start, durably raised before it: tells an answer meant for an earlier life.
-    pub incarnation: u32,
+    pub incarnation: u64,
     /// Whether the vote may have been lost with damaged records.
     pub vote_memory: VoteMemory,
 }
