@@ -82,6 +82,7 @@ impl<M: PageMap> Engine<M> {
         events: Option<&mut EventList>,
     ) -> Result<Applied, ApplyError> {
         self.begin(index, term);
+        budget.spend(1);
         if entry.is_empty() {
             (self.applied_index, self.applied_term) = (index, term);
             return Ok(Applied::Done(self.outcome(ProposalId::default(), self.done())));
@@ -206,7 +207,7 @@ impl<M: PageMap> Engine<M> {
             Command::Genesis { .. } => self.apply_genesis(command)?,
             Command::Compact { revision } => self.apply_compact(*revision),
             Command::CompactStep { mark_main, mark_sub } => {
-                self.apply_compact_step(*mark_main, *mark_sub)?
+                self.apply_compact_step(*mark_main, *mark_sub, budget)?
             }
             Command::LeaseGrant { id, ttl_s } => {
                 self.apply_lease_grant(Lease { id: *id, ttl_s: *ttl_s }, outcome)?
@@ -344,10 +345,11 @@ impl<M: PageMap> Engine<M> {
         &mut self,
         mark_main: i64,
         mark_sub: i64,
+        budget: &mut WorkBudget,
     ) -> Result<Response, Corruption> {
         let pending = self.compact_pending();
         if pending.is_some_and(|mark| (mark.main, mark.sub) == (mark_main, mark_sub)) {
-            let mark = compaction::step(&mut self.trees, self.compact_mark)?;
+            let mark = compaction::step(&mut self.trees, self.compact_mark, budget)?;
             assert!(self.compact_mark <= mark);
             self.compact_mark = mark;
         }
