@@ -1,0 +1,498 @@
+//! The page file: mapped read-only, written through the page cache, verified before use.
+//!
+//! The argument for the map, made once:
+//! 1. No slice over the whole map is ever formed; one over the pages asked for is formed from the
+//!    base pointer, when they are asked for.
+//! 2. A page of the file is written only while no reference to it can exist: it is free for every
+//!    root, or its reader is served from the heap until `PagesSynced`; and no reference outlives a
+//!    step, while effects are submitted after it.
+//! 3. The file is never made shorter while it is mapped; it only grows. The map is reserved once,
+//!    far larger than the file, and only pages within the file's length are touched.
+//! 4. One process has the file: the data directory is locked.
+//! 5. The file is written with pwrite through the page cache, never directly and never by the map,
+//!    so the map shows what was written.
+//!
+//! Invariant: what is returned was read with pread and compared with its parent's checksum before
+//! its first use. A page that cannot be read is an error with its number, not a signal; a signal
+//! can still come when the kernel has dropped a page and the disk fails to give it back: it then
+//! ends the process with the page's number.
+//! Source: style rules, section on mapped memory; mmap(2), open(2).
+
+use std::{
+    cell::RefCell,
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use engine::page::map::{Checksum, Corruption, PAGE_SIZE_BYTES, PageMap, PageNumber, checksum};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::file_thread::Worker;
+use crate::error::Fault;
+
+/// Opens the page file and reads its two meta pages; one that is not there or cannot be read is
+/// `None`.
+#[allow(clippy::type_complexity)]
+pub fn open(path: &Path) -> io::Result<(PageFileMap, PageWorker, [Option<Vec<u8>>; 2])> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    if let Some(parent) = path.parent() {
+        crate::data_directory::sync_directory(parent)?;
+    }
+    let pages = file.metadata()?.len() / PAGE_SIZE_BYTES as u64;
+    let length_pages = Arc::new(AtomicU64::new(pages));
+    let meta = [0, 1].map(|slot: u64| {
+        let mut bytes = vec![0; PAGE_SIZE_BYTES];
+        file.read_exact_at(&mut bytes, slot * PAGE_SIZE_BYTES as u64).ok().map(|()| bytes)
+    });
+    let worker = PageWorker { file: file.try_clone()?, length_pages: Arc::clone(&length_pages) };
+    Ok((PageFileMap::new(file, length_pages)?, worker, meta))
+}
+
+/// The map, as the engine sees it.
+#[derive(Debug)]
+pub struct PageFileMap {
+    base: *const u8,
+    reserved_bytes: usize,
+    file: File,
+    /// Whole pages in the file; raised by the worker after it wrote.
+    length_pages: Arc<AtomicU64>,
+    state: RefCell<Verified>,
+}
+
+/// Which pages were verified, one bit a page, and room to read into.
+#[derive(Debug, Default)]
+struct Verified {
+    bits: Vec<u64>,
+    scratch: Vec<u8>,
+}
+
+impl Verified {
+    fn has_all(&self, first: u64, count: u32) -> bool {
+        (first..first + u64::from(count)).all(|page| {
+            let (word, bit) = bit_of(page);
+            self.bits.get(word).is_some_and(|bits| bits & bit != 0)
+        })
+    }
+
+    fn set_all(&mut self, first: u64, count: u32) {
+        let end = first + u64::from(count);
+        let (last_word, _) = bit_of(end - 1);
+        if self.bits.len() <= last_word {
+            self.bits.resize(last_word + 1, 0);
+        }
+        for page in first..end {
+            let (word, bit) = bit_of(page);
+            self.bits[word] |= bit;
+        }
+    }
+
+    fn clear_all(&mut self, first: u64, count: u32) {
+        for page in first..first + u64::from(count) {
+            let (word, bit) = bit_of(page);
+            if let Some(bits) = self.bits.get_mut(word) {
+                *bits &= !bit;
+            }
+        }
+    }
+}
+
+fn bit_of(page: u64) -> (usize, u64) {
+    let word = usize::try_from(page / 64).expect("a page number within the map fits");
+    (word, 1 << (page % 64))
+}
+
+impl PageFileMap {
+    fn new(file: File, length_pages: Arc<AtomicU64>) -> io::Result<PageFileMap> {
+        let mut reserved_bytes = RESERVED_BYTES;
+        let base = loop {
+            match map(&file, reserved_bytes) {
+                Ok(base) => break base,
+                // Where address space is limited, half as much may still be had.
+                Err(_) if RESERVED_BYTES_MIN < reserved_bytes => reserved_bytes /= 2,
+                Err(error) => return Err(error),
+            }
+        };
+        fault_signal::watch(base, reserved_bytes);
+        let state = RefCell::new(Verified::default());
+        Ok(PageFileMap { base, reserved_bytes, file, length_pages, state })
+    }
+
+    /// Whether the pages lie within the file and the map.
+    fn is_within(&self, first: u64, count: u32) -> bool {
+        let Some(end) = first.checked_add(u64::from(count)) else { return false };
+        let reserved_pages = (self.reserved_bytes / PAGE_SIZE_BYTES) as u64;
+        end <= self.length_pages.load(Ordering::Acquire) && end <= reserved_pages
+    }
+
+    fn verify(&self, first: PageNumber, count: u32, expected: Checksum) -> Result<(), Corruption> {
+        let mut state = self.state.borrow_mut();
+        let size_bytes = count as usize * PAGE_SIZE_BYTES;
+        let mut scratch = std::mem::take(&mut state.scratch);
+        scratch.resize(size_bytes, 0);
+        let offset = first.0 * PAGE_SIZE_BYTES as u64;
+        let read = self.file.read_exact_at(&mut scratch, offset);
+        let found = read.ok().map(|()| checksum(&scratch));
+        scratch.truncate(SCRATCH_KEPT_BYTES_MAX);
+        scratch.shrink_to(SCRATCH_KEPT_BYTES_MAX);
+        state.scratch = scratch;
+        if found == Some(expected) {
+            state.set_all(first.0, count);
+            return Ok(());
+        }
+        Err(Corruption { page: first, expected, found })
+    }
+}
+
+/// Reserves address space over the file, read-only.
+fn map(file: &File, size_bytes: usize) -> io::Result<*const u8> {
+    // SAFETY: a new mapping at an address the kernel chooses replaces nothing. What is read
+    // through it is bounded by `is_within`; that is tested by `what_lies_beyond_the_file`.
+    let base = unsafe {
+        mmap(
+            std::ptr::null_mut(),
+            size_bytes,
+            ProtFlags::READ,
+            MapFlags::SHARED | MapFlags::NORESERVE,
+            file,
+            0,
+        )
+    }?;
+    Ok(base.cast_const().cast())
+}
+
+impl PageMap for PageFileMap {
+    fn pages(
+        &self,
+        first: PageNumber,
+        count: u32,
+        expected: Checksum,
+    ) -> Result<&[u8], Corruption> {
+        assert!(1 <= count);
+        if !self.is_within(first.0, count) {
+            return Err(Corruption { page: first, expected, found: None });
+        }
+        if !self.state.borrow().has_all(first.0, count) {
+            self.verify(first, count, expected)?;
+        }
+        let offset = usize::try_from(first.0).expect("within the map") * PAGE_SIZE_BYTES;
+        let size_bytes = count as usize * PAGE_SIZE_BYTES;
+        assert!(offset + size_bytes <= self.reserved_bytes);
+        // SAFETY: the range lies within the map (asserted) and within the file (`is_within`; the
+        // file never gets shorter, point 3), the map lives as long as `self`, and nothing writes
+        // these pages while the reference lives (point 2). Breaches of 2 are caught by the engine's
+        // `forget` assertions, of 3 by `what_lies_beyond_the_file_is_an_error_not_a_signal`.
+        Ok(unsafe { std::slice::from_raw_parts(self.base.add(offset), size_bytes) })
+    }
+
+    fn forget(&self, first: PageNumber, count: u32) {
+        self.state.borrow_mut().clear_all(first.0, count);
+    }
+}
+
+impl Drop for PageFileMap {
+    fn drop(&mut self) {
+        fault_signal::forget(self.base);
+        // SAFETY: the range is the one that was mapped, and no reference outlives `self`.
+        let unmapped = unsafe { munmap(self.base.cast_mut().cast(), self.reserved_bytes) };
+        assert!(unmapped.is_ok());
+    }
+}
+
+/// What the page thread is told. Done in this order, so that a sync covers the writes before it.
+#[derive(Debug)]
+pub enum PageOrder {
+    /// Write pages to their places.
+    Write {
+        /// First page.
+        first: u64,
+        /// Whole pages.
+        bytes: Arc<[u8]>,
+    },
+    /// Sync what was written.
+    Sync {
+        /// The checkpoint's interval.
+        interval: u64,
+    },
+    /// Write a meta page and sync.
+    Meta {
+        /// The checkpoint's interval.
+        interval: u64,
+        /// 0 or 1.
+        slot: u64,
+        /// One page.
+        bytes: Arc<[u8]>,
+    },
+    /// Give the space of pages back.
+    Punch {
+        /// First page.
+        first: u64,
+        /// How many.
+        pages: u64,
+    },
+}
+
+/// What it reports.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PageReport {
+    /// All writes before the sync are durable.
+    Synced {
+        /// The checkpoint's interval.
+        interval: u64,
+    },
+    /// The meta page is durable.
+    MetaSynced {
+        /// The checkpoint's interval.
+        interval: u64,
+    },
+}
+
+/// Writes, syncs and punches, off the core.
+#[derive(Debug)]
+pub struct PageWorker {
+    file: File,
+    length_pages: Arc<AtomicU64>,
+}
+
+impl PageWorker {
+    fn write(&self, first: u64, bytes: &[u8]) -> Result<(), Fault> {
+        assert!(bytes.len().is_multiple_of(PAGE_SIZE_BYTES));
+        self.file
+            .write_all_at(bytes, first * PAGE_SIZE_BYTES as u64)
+            .map_err(|error| Fault::Pages { what: "write", first, error })?;
+        let end = first + (bytes.len() / PAGE_SIZE_BYTES) as u64;
+        self.length_pages.fetch_max(end, Ordering::Release);
+        Ok(())
+    }
+
+    fn sync(&self, first: u64) -> Result<(), Fault> {
+        self.file.sync_data().map_err(|error| Fault::Pages { what: "sync", first, error })
+    }
+
+    fn punch(&self, first: u64, pages: u64) -> Result<(), Fault> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let page_size = PAGE_SIZE_BYTES as u64;
+        match fallocate(&self.file, flags, first * page_size, pages * page_size) {
+            // Space that is not given back is a cost, not a fault.
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+            Err(error) => Err(Fault::Pages { what: "punch", first, error: error.into() }),
+        }
+    }
+}
+
+impl Worker for PageWorker {
+    type Order = PageOrder;
+    type Report = PageReport;
+    const NAME: &'static str = "pages";
+
+    fn work(&mut self, order: PageOrder) -> Result<Option<PageReport>, Fault> {
+        Ok(match order {
+            PageOrder::Write { first, bytes } => {
+                assert!(2 <= first, "pages 0 and 1 are the meta pages");
+                self.write(first, &bytes)?;
+                None
+            }
+            PageOrder::Sync { interval } => {
+                self.sync(2)?;
+                Some(PageReport::Synced { interval })
+            }
+            PageOrder::Meta { interval, slot, bytes } => {
+                assert!(slot < 2);
+                assert!(bytes.len() == PAGE_SIZE_BYTES);
+                self.write(slot, &bytes)?;
+                self.sync(slot)?;
+                Some(PageReport::MetaSynced { interval })
+            }
+            PageOrder::Punch { first, pages } => {
+                self.punch(first, pages)?;
+                None
+            }
+        })
+    }
+}
+
+/// Ends the process with the page's number when a mapped page cannot be read.
+mod fault_signal {
+    use super::{AtomicUsize, Ordering, PAGE_SIZE_BYTES};
+
+    static BASE: AtomicUsize = AtomicUsize::new(0);
+    static SIZE_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+    /// Faults within this map are named from now on.
+    pub fn watch(base: *const u8, size_bytes: usize) {
+        SIZE_BYTES.store(size_bytes, Ordering::SeqCst);
+        BASE.store(base.addr(), Ordering::SeqCst);
+        // SAFETY: an all-zero sigaction is a valid one.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = on_fault as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESETHAND;
+        // SAFETY: the handler only reads atomics, writes to a file descriptor and ends the process,
+        // all of which is allowed in a signal handler (signal-safety(7)).
+        unsafe { libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut()) };
+    }
+
+    /// The map is about to go.
+    pub fn forget(base: *const u8) {
+        // Another map may have been made since.
+        let _ = BASE.compare_exchange(base.addr(), 0, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    extern "C" fn on_fault(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+        // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo; SIGBUS has an address.
+        let address = unsafe { (*info).si_addr() }.addr();
+        let base = BASE.load(Ordering::SeqCst);
+        let is_ours =
+            base != 0 && base <= address && address - base < SIZE_BYTES.load(Ordering::SeqCst);
+        let mut line = [0_u8; 128];
+        let page = if is_ours { (address - base) / PAGE_SIZE_BYTES } else { 0 };
+        let size = super::render_fault(&mut line, is_ours.then_some(page));
+        // SAFETY: the buffer is valid for `size` bytes; both calls are async-signal-safe.
+        unsafe {
+            libc::write(2, line.as_ptr().cast(), size);
+            libc::_exit(1)
+        }
+    }
+}
+
+/// Writes the last words without allocating: a signal handler may not.
+fn render_fault(line: &mut [u8; 128], page: Option<usize>) -> usize {
+    let mut size = 0;
+    let mut put = |bytes: &[u8]| {
+        line[size..size + bytes.len()].copy_from_slice(bytes);
+        size += bytes.len();
+    };
+    match page {
+        Some(mut page) => {
+            put(b"{\"level\":\"fatal\",\"msg\":\"a mapped page cannot be read\",\"page\":");
+            let mut digits = [0_u8; 20];
+            let mut start = digits.len();
+            loop {
+                start -= 1;
+                digits[start] = b'0' + u8::try_from(page % 10).unwrap_or(0);
+                page /= 10;
+                if page == 0 {
+                    break;
+                }
+            }
+            put(&digits[start..]);
+            put(b"}\n");
+        }
+        None => put(b"{\"level\":\"fatal\",\"msg\":\"SIGBUS outside of the page file\"}\n"),
+    }
+    size
+}
+
+/// Address space reserved: as much as a page file may ever grow to.
+const RESERVED_BYTES: usize = 1 << 40;
+const RESERVED_BYTES_MIN: usize = 1 << 32;
+/// A run longer than this is read into memory that is given back.
+const SCRATCH_KEPT_BYTES_MAX: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Opened {
+        map: PageFileMap,
+        worker: PageWorker,
+        meta: [Option<Vec<u8>>; 2],
+        path: std::path::PathBuf,
+        _directory: tempfile::TempDir,
+    }
+
+    fn opened() -> Opened {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("default.pages");
+        let (map, worker, meta) = open(&path).unwrap();
+        Opened { map, worker, meta, path, _directory: directory }
+    }
+
+    fn page(fill: u8, count: usize) -> Arc<[u8]> {
+        vec![fill; count * PAGE_SIZE_BYTES].into()
+    }
+
+    #[test]
+    fn what_is_written_is_read_through_the_map_after_it_was_verified() {
+        let mut file = opened();
+        assert_eq!(file.meta, [None, None]);
+        let bytes = page(7, 3);
+        let order = PageOrder::Write { first: 10, bytes: Arc::clone(&bytes) };
+        assert_eq!(file.worker.work(order).unwrap(), None);
+        let synced = file.worker.work(PageOrder::Sync { interval: 4 }).unwrap();
+        assert_eq!(synced, Some(PageReport::Synced { interval: 4 }));
+        let read = file.map.pages(PageNumber(10), 3, checksum(&bytes)).unwrap();
+        assert_eq!(read, &bytes[..]);
+        let wrong = file.map.pages(PageNumber(12), 1, Checksum(1));
+        assert!(wrong.is_ok(), "a page that was verified is not read again");
+        file.map.forget(PageNumber(10), 3);
+        let corrupt = file.map.pages(PageNumber(10), 3, Checksum(1)).unwrap_err();
+        assert_eq!(corrupt.found, Some(checksum(&bytes)));
+    }
+
+    #[test]
+    fn a_page_altered_on_disk_is_an_error_before_its_first_use() {
+        let mut file = opened();
+        let bytes = page(1, 1);
+        file.worker.work(PageOrder::Write { first: 2, bytes: Arc::clone(&bytes) }).unwrap();
+        let raw = OpenOptions::new().write(true).open(&file.path).unwrap();
+        raw.write_all_at(&[9], 2 * PAGE_SIZE_BYTES as u64 + 100).unwrap();
+        let error = file.map.pages(PageNumber(2), 1, checksum(&bytes)).unwrap_err();
+        assert_eq!(error.page, PageNumber(2));
+        assert!(error.found.is_some());
+    }
+
+    #[test]
+    fn what_lies_beyond_the_file_is_an_error_not_a_signal() {
+        let mut file = opened();
+        file.worker.work(PageOrder::Write { first: 2, bytes: page(1, 1) }).unwrap();
+        for (first, count) in [(3, 1), (2, 2), (u64::MAX, 1), (1 << 40, 1)] {
+            let error = file.map.pages(PageNumber(first), count, Checksum(0)).unwrap_err();
+            assert_eq!(error.found, None);
+        }
+    }
+
+    #[test]
+    fn meta_pages_are_found_again() {
+        let mut file = opened();
+        let order = PageOrder::Meta { interval: 9, slot: 1, bytes: page(5, 1) };
+        assert_eq!(file.worker.work(order).unwrap(), Some(PageReport::MetaSynced { interval: 9 }));
+        let (_, _, meta) = open(&file.path).unwrap();
+        assert_eq!(meta[0].as_deref(), Some(&page(0, 1)[..]));
+        assert_eq!(meta[1].as_deref(), Some(&page(5, 1)[..]));
+    }
+
+    #[test]
+    fn punched_pages_take_no_space_and_keep_the_length() {
+        use std::os::unix::fs::MetadataExt;
+        let mut file = opened();
+        file.worker.work(PageOrder::Write { first: 2, bytes: page(1, 64) }).unwrap();
+        file.worker.work(PageOrder::Sync { interval: 1 }).unwrap();
+        let before = std::fs::metadata(&file.path).unwrap();
+        file.worker.work(PageOrder::Punch { first: 16, pages: 32 }).unwrap();
+        let after = std::fs::metadata(&file.path).unwrap();
+        assert_eq!(before.len(), after.len());
+        assert!(after.blocks() < before.blocks());
+    }
+
+    #[test]
+    fn the_last_words_name_the_page() {
+        let mut line = [0; 128];
+        let size = render_fault(&mut line, Some(1_234_567_890));
+        let value: serde_json::Value = serde_json::from_slice(&line[..size]).unwrap();
+        assert_eq!(value["page"], 1_234_567_890);
+        let size = render_fault(&mut line, Some(usize::MAX));
+        assert!(line[..size].ends_with(b"18446744073709551615}\n"));
+    }
+}
