@@ -1,5 +1,4 @@
 //! Every bound that a hostile peer meets, with raw frames.
-#![allow(clippy::unwrap_used)]
 
 mod http2_support;
 

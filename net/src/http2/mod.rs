@@ -13,7 +13,6 @@
 mod application;
 mod clock;
 mod connection;
-mod control;
 mod deliver;
 mod flow_control;
 pub mod frame;

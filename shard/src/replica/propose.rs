@@ -19,7 +19,7 @@ impl<M: PageMap> Replica<M> {
         if self.stage == Stage::Stopping {
             return self.fail(origin, Unavailable::Stopped);
         }
-        if !self.pending.has_room() || self.is_wal_full {
+        if !self.pending.has_room() {
             return self.fail(origin, Unavailable::TooManyRequests);
         }
         if let ProposalClass::Write { cost_bytes } = class

@@ -1,0 +1,13 @@
+//! The binary `corestone`, and the only crate that touches the OS: flags, files, sockets, clock,
+//! threads. It takes no decision about terms, revisions or keys: those are made in `shard`.
+//!
+//! `config` says what to start, `data_directory` whose files they are, `driver` runs the shards.
+//! Invariant: `unsafe` stands in `driver/page_file.rs` and in the folder `driver/uring` only.
+
+pub mod config;
+pub mod data_directory;
+pub mod driver;
+pub mod error;
+pub mod log;
+pub mod machine;
+pub mod member;

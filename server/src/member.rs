@@ -1,0 +1,460 @@
+//! One member's life: directory, listeners, cores, signals, end.
+//!
+//! Invariants: nothing listens and nothing is written before every check has passed; the process
+//! ends with the first fault of any core; after a signal it ends within five seconds, with the
+//! signal's own exit status, or 0 as process 1 of a container.
+//! Source: runtime.md, sections on cores and on standing in for etcd.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use shard::{
+    Shard,
+    config::Config,
+    effect::{Effects, LogLevel},
+    input::{CoreId, Door, Input},
+    method_labels,
+    metrics::{Identity as MetricsIdentity, render},
+};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+use crate::{
+    config::{IoDriver, Settings, cluster_id, member_id},
+    data_directory::{DataDirectory, FORMAT_VERSION, Identity, draw_random},
+    driver::{
+        CoreParts, Program, RenderMetrics,
+        clock::Clock,
+        listener::{Acceptor, ListenOptions, Listener},
+        mesh::Mesh,
+        page_file::{self, PageFileMap},
+        portable, uring,
+        waker::Waker,
+        wal_files::{Access, WalDirectory},
+    },
+    error::{Fault, StartError},
+    log::{Logger, quoted, quoted_list},
+    machine::{self, Cpus},
+};
+
+/// Version of etcd whose API is served.
+pub const ETCD_VERSION: &str = "3.7.0";
+
+/// How a member ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// By this signal, cleanly or because its time was up.
+    Signal(i32),
+    /// By a fault of a core.
+    Fault(Fault),
+    /// It could not start.
+    Start(StartError),
+}
+
+/// What happens to the process as a whole.
+enum News {
+    CoreEnded(Result<(), CoreError>),
+    Signal(i32),
+}
+
+/// Why a core ended before its time.
+enum CoreError {
+    Start(StartError),
+    Fault(Fault),
+}
+
+/// The shard as the driver sees it.
+struct ShardProgram {
+    shard: Shard<PageFileMap>,
+    clock: Clock,
+}
+
+impl Program for ShardProgram {
+    fn step(&mut self, now_us: u64, inputs: &mut Vec<Input>, effects: &mut Effects) {
+        self.shard.step(now_us, inputs, effects);
+        self.shard.observe_step_us(self.clock.now_us() - now_us);
+    }
+
+    fn cells(&self) -> &[u64] {
+        self.shard.metrics().cells()
+    }
+}
+
+/// Runs a member until it ends.
+pub fn run(settings: &Settings, logger: &Logger) -> Ended {
+    match Member::start(settings, logger) {
+        Ok(member) => member.wait(),
+        Err(error) => Ended::Start(error),
+    }
+}
+
+struct Member {
+    mesh: Arc<Mesh>,
+    news: Receiver<News>,
+    cores: u16,
+    logger: Logger,
+    /// Held until the cores have ended.
+    _directory: DataDirectory,
+}
+
+/// What all cores are started with.
+struct Plan {
+    config: Config,
+    clock: Clock,
+    mesh: Arc<Mesh>,
+    wal_path: PathBuf,
+    page_path: PathBuf,
+    is_uring: bool,
+    render_metrics: Arc<RenderMetrics>,
+    logger: Logger,
+}
+
+impl Member {
+    fn start(settings: &Settings, logger: &Logger) -> Result<Member, StartError> {
+        for warning in &settings.warnings {
+            logger.warn(warning, &[]);
+        }
+        let files = machine::raise_file_limit();
+        let cpus = Cpus::of_this_process().map_err(system("read the affinity mask"))?;
+        let cores = cpus.cores(settings.cores);
+        let directory = open_directory(settings, cores)?;
+        let listeners = bind_all(settings, logger)?;
+        let wal_path = directory.wal_directory(0).map_err(StartError::Directory)?;
+        let is_uring = choose_driver(settings.io_driver, &wal_path, logger)?;
+        log_start(settings, &directory, &cpus, cores, is_uring, files, logger);
+        let wakers: io::Result<Vec<_>> = (0..cores).map(|_| Waker::new()).collect();
+        let mesh = Mesh::new(wakers.map_err(system("make an eventfd"))?);
+        let (tell, news) = channel();
+        watch_signals(tell.clone(), Arc::clone(&mesh), logger.clone())?;
+        let plan = Arc::new(Plan {
+            config: shard_config(settings, &directory.identity, cores)?,
+            clock: Clock::start(),
+            mesh: Arc::clone(&mesh),
+            wal_path,
+            page_path: directory.page_file(),
+            is_uring,
+            render_metrics: metrics_renderer(directory.identity.member_id),
+            logger: logger.clone(),
+        });
+        let mut acceptor = Some(Acceptor::new(listeners, cores));
+        for core in 0..cores {
+            let cpu = settings.is_pinned.then(|| cpus.placement(core, directory.path()));
+            let acceptor = if core == 0 { acceptor.take() } else { None };
+            let (plan, tell) = (Arc::clone(&plan), tell.clone());
+            std::thread::Builder::new()
+                .name(format!("core-{core}"))
+                .spawn(move || {
+                    let ended = run_core(&plan, CoreId(core), cpu, acceptor);
+                    // When main is gone the process is ending anyway.
+                    let _ = tell.send(News::CoreEnded(ended));
+                })
+                .map_err(system("start a thread"))?;
+        }
+        Ok(Member { mesh, news, cores, logger: logger.clone(), _directory: directory })
+    }
+
+    fn wait(self) -> Ended {
+        let mut running = self.cores;
+        let mut signal: Option<(i32, Instant)> = None;
+        loop {
+            let news = match signal {
+                None => self.news.recv().ok(),
+                Some((_, until)) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    self.news.recv_timeout(left).ok()
+                }
+            };
+            match (news, signal) {
+                (Some(News::Signal(number)), None) => {
+                    self.mesh.request_shutdown();
+                    signal = Some((number, Instant::now() + STOP_WAIT_MAX));
+                }
+                (Some(News::Signal(number)), Some(_)) => return Ended::Signal(number),
+                (Some(News::CoreEnded(Ok(()))), _) => {
+                    running -= 1;
+                    if let (0, Some((number, _))) = (running, signal) {
+                        return Ended::Signal(number);
+                    }
+                }
+                (Some(News::CoreEnded(Err(CoreError::Fault(fault)))), _) => {
+                    return Ended::Fault(fault);
+                }
+                (Some(News::CoreEnded(Err(CoreError::Start(error)))), _) => {
+                    return Ended::Start(error);
+                }
+                (None, Some((number, _))) => {
+                    self.logger.warn("the stop took longer than five seconds", &[]);
+                    return Ended::Signal(number);
+                }
+                (None, None) => return Ended::Fault(Fault::ThreadEnded("signal")),
+            }
+        }
+    }
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |error| StartError::System { what, error }
+}
+
+fn open_directory(settings: &Settings, cores: u16) -> Result<DataDirectory, StartError> {
+    let birth_id = draw_random().map_err(system("read /dev/urandom"))?;
+    let member = member_id(&settings.peer_urls, &settings.cluster_token);
+    DataDirectory::open(&settings.data_directory, settings.wal_directory.as_deref(), || Identity {
+        format_version: FORMAT_VERSION,
+        birth_id,
+        cluster_id: cluster_id(&[member]),
+        member_id: member,
+        name: settings.name.clone(),
+        cores,
+    })
+    .map_err(StartError::Directory)
+}
+
+/// Binds every listener. The binary port nobody asked for may be taken by another member.
+fn bind_all(settings: &Settings, logger: &Logger) -> Result<Vec<Listener>, StartError> {
+    let options = ListenOptions { reuse_port: settings.reuse_port };
+    let doors = [
+        (&settings.listen_client, Door::Client),
+        (&settings.listen_metrics, Door::Metrics),
+        (&settings.listen_binary, Door::Binary),
+    ];
+    let mut listeners = Vec::new();
+    for (addresses, door) in doors {
+        for address in addresses {
+            match Listener::bind(address, door, options) {
+                Ok(listener) => listeners.push(listener),
+                Err(error) if door == Door::Binary && !settings.is_binary_stated => {
+                    let fields = [
+                        ("address", quoted(&address.to_string())),
+                        ("error", quoted(&error.to_string())),
+                    ];
+                    logger.warn("the binary protocol is not served: its port is taken", &fields);
+                }
+                Err(error) => {
+                    return Err(StartError::Listen { address: address.to_string(), error });
+                }
+            }
+        }
+    }
+    Ok(listeners)
+}
+
+/// Whether to run on io_uring: tried first, exactly as it will be used.
+fn choose_driver(
+    asked: IoDriver,
+    wal_path: &std::path::Path,
+    logger: &Logger,
+) -> Result<bool, StartError> {
+    if asked == IoDriver::Portable {
+        return Ok(false);
+    }
+    match uring::probe::probe(wal_path) {
+        Ok(()) => Ok(true),
+        Err(refusal) if asked == IoDriver::Uring => Err(StartError::Driver(refusal.to_string())),
+        Err(refusal) => {
+            let fields = [
+                ("refused", quoted(&refusal.to_string())),
+                ("cost", quoted("a commit takes about a quarter longer and more CPU")),
+                ("remedy", quoted(refusal.remedy())),
+            ];
+            logger.warn("io_uring cannot be used: the portable driver runs instead", &fields);
+            Ok(false)
+        }
+    }
+}
+
+fn log_start(
+    settings: &Settings,
+    directory: &DataDirectory,
+    cpus: &Cpus,
+    cores: u16,
+    is_uring: bool,
+    files: u64,
+    logger: &Logger,
+) {
+    let identity = &directory.identity;
+    let of_configuration = member_id(&settings.peer_urls, &settings.cluster_token);
+    if identity.member_id != of_configuration {
+        logger.warn(
+            "the ids of the data directory count, not those of the flags",
+            &[
+                ("member-id", quoted(&format!("{:x}", identity.member_id))),
+                ("of-flags", quoted(&format!("{of_configuration:x}"))),
+            ],
+        );
+    }
+    let urls = |list: &[crate::config::url::ListenAddress]| {
+        quoted_list(&list.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let fields = [
+        ("corestone-version", quoted(env!("CARGO_PKG_VERSION"))),
+        ("etcd-version", quoted(ETCD_VERSION)),
+        ("name", quoted(&settings.name)),
+        ("data-dir", quoted(&directory.path().display().to_string())),
+        ("is-new", directory.is_new.to_string()),
+        ("member-id", quoted(&format!("{:x}", identity.member_id))),
+        ("cluster-id", quoted(&format!("{:x}", identity.cluster_id))),
+        ("listen-client", urls(&settings.listen_client)),
+        ("listen-binary", urls(&settings.listen_binary)),
+        ("advertise-client-urls", quoted_list(&settings.client_urls)),
+        ("io-driver", quoted(if is_uring { "uring" } else { "portable" })),
+        ("cores", cores.to_string()),
+        ("cpu-mask", cpus.mask.len().to_string()),
+        ("cpu-quota", cpus.quota.map_or("null".to_owned(), |quota| quota.to_string())),
+        ("pinned", settings.is_pinned.to_string()),
+        ("files-max", files.to_string()),
+    ];
+    logger.info("starting corestone", &fields);
+}
+
+fn watch_signals(tell: Sender<News>, mesh: Arc<Mesh>, logger: Logger) -> Result<(), StartError> {
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(system("watch for signals"))?;
+    let watch = move || {
+        for number in signals.forever() {
+            let name = if number == SIGTERM { "terminated" } else { "interrupt" };
+            logger.info("received signal; shutting down", &[("signal", quoted(name))]);
+            mesh.request_shutdown();
+            if tell.send(News::Signal(number)).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(watch)
+        .map_err(system("start a thread"))?;
+    Ok(())
+}
+
+fn shard_config(
+    settings: &Settings,
+    identity: &Identity,
+    cores: u16,
+) -> Result<Config, StartError> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let random = draw_random().map_err(system("read /dev/urandom"))?;
+    let memory = machine::memory_limit_bytes();
+    Ok(Config {
+        core: CoreId(0),
+        cores,
+        cluster_id: identity.cluster_id,
+        member_id: identity.member_id,
+        name: settings.name.clone(),
+        peer_urls: settings.peer_urls.clone(),
+        client_urls: settings.client_urls.clone(),
+        seed: random ^ since.as_secs(),
+        max_txn_ops: settings.max_txn_ops,
+        max_request_bytes: settings.max_request_bytes,
+        quota_backend_bytes: settings.quota_backend_bytes,
+        auto_compaction: settings.auto_compaction,
+        heartbeat_interval_us: settings.heartbeat_interval_ms * 1000,
+        election_timeout_us: settings.election_timeout_ms * 1000,
+        watch_progress_interval_us: settings.watch_progress_interval_us,
+        answer_budget_bytes: memory / ANSWER_BUDGET_SHARE / usize::from(cores),
+        server_version: ETCD_VERSION.to_owned(),
+        interval_bytes_max: INTERVAL_BYTES_MAX,
+        interval_pages_max: INTERVAL_PAGES_MAX,
+    })
+}
+
+fn metrics_renderer(member_id: u64) -> Arc<RenderMetrics> {
+    let methods = method_labels();
+    let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    Arc::new(move |cores| {
+        // A core that has not published yet has nothing to add.
+        let cores: Vec<_> = cores.iter().filter(|cells| !cells.is_empty()).cloned().collect();
+        let process = machine::process_figures(began);
+        let identity = MetricsIdentity {
+            member_id,
+            server_version: ETCD_VERSION,
+            methods: &methods,
+            process: &process,
+        };
+        render(&cores, &identity).into_bytes()
+    })
+}
+
+/// Runs one core on this thread until it ends.
+fn run_core(
+    plan: &Plan,
+    core: CoreId,
+    cpu: Option<usize>,
+    acceptor: Option<Acceptor>,
+) -> Result<(), CoreError> {
+    let config = Config { core, ..plan.config.clone() };
+    let is_owner = core == CoreId(0);
+    let logger = plan.logger.clone();
+    let mut parts = CoreParts {
+        core,
+        clock: plan.clock,
+        mesh: Arc::clone(&plan.mesh),
+        acceptor,
+        segments: None,
+        pages: None,
+        render_metrics: Arc::clone(&plan.render_metrics),
+        on_serve: Box::new(move || {
+            if is_owner {
+                say_serving(&logger);
+            }
+        }),
+        logger: plan.logger.clone(),
+    };
+    let shard = if is_owner {
+        open_owner(plan, config, &mut parts).map_err(CoreError::Start)?
+    } else {
+        Shard::without_groups(config)
+    };
+    let program = ShardProgram { shard, clock: plan.clock };
+    let ended = if plan.is_uring {
+        uring::run(program, parts, cpu)
+    } else {
+        portable::run(program, parts, cpu)
+    };
+    ended.map_err(CoreError::Fault)
+}
+
+/// Recovers the shard that owns the default keyspace from its files.
+fn open_owner(
+    plan: &Plan,
+    config: Config,
+    parts: &mut CoreParts,
+) -> Result<Shard<PageFileMap>, StartError> {
+    let wal = WalDirectory::open(&plan.wal_path).map_err(system("open the WAL directory"))?;
+    if wal.access() == Access::Buffered {
+        plan.logger.warn(
+            "the file system refuses direct I/O: the WAL goes through the page cache",
+            &[("wal-dir", quoted(&plan.wal_path.display().to_string()))],
+        );
+    }
+    let (map, worker, meta) =
+        page_file::open(&plan.page_path).map_err(system("open the page file"))?;
+    parts.segments = Some(wal.worker());
+    parts.pages = Some(worker);
+    Shard::open(config, &wal, map, &meta, plan.clock.now_us())
+        .map_err(|error| StartError::Shard(error.to_string()))
+}
+
+fn say_serving(logger: &Logger) {
+    logger.log(LogLevel::Info, "ready to serve client requests", &[]);
+    if let Err(error) = machine::notify_ready() {
+        let fields = [("error", quoted(&error.to_string()))];
+        logger.warn("the service manager could not be told", &fields);
+    }
+}
+
+const STOP_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Range answers under way may take this share of the memory: one eighth.
+const ANSWER_BUDGET_SHARE: usize = 8;
+/// Bytes of log after which a checkpoint interval ends.
+const INTERVAL_BYTES_MAX: u64 = 64 << 20;
+/// Dirty pages after which one ends: sealing that many takes less than 5 ms.
+const INTERVAL_PAGES_MAX: u32 = 8192;
