@@ -64,6 +64,8 @@ pub use txn::{Compare, CompareColumn, Txn, prefix_end};
 pub use watch::{WatchMessage, WatchRequest, WatchStream};
 
 // The vocabulary of requests and answers. A user of this crate depends on no other one for it.
+/// One guard of a transaction as plain fields; [`Compare`] builds the common ones.
+pub use engine::api::Compare as Guard;
 pub use engine::api::{
     CompareResult, CompareTarget, DeleteRangeRequest, DeleteRangeResponse, Event, EventList,
     EventType, KeyValue, KvList, Operand, PutRequest, PutResponse, RangeRequest, RangeResponse,

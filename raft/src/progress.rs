@@ -198,7 +198,3 @@ impl Progress {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "progress_test.rs"]
-mod tests;

@@ -1,10 +1,12 @@
 //! The binary `corestone`, and the only crate that touches the OS: flags, files, sockets, clock,
 //! threads. It takes no decision about terms, revisions or keys: those are made in `shard`.
 //!
-//! `config` says what to start, `data_directory` whose files they are, `driver` runs the shards.
+//! `config` says what to start, `data_directory` whose files they are, `driver` runs the shards;
+//! `ctl` is the command line client.
 //! Invariant: `unsafe` stands in `driver/page_file.rs` and in the folder `driver/uring` only.
 
 pub mod config;
+pub mod ctl;
 pub mod data_directory;
 pub mod driver;
 pub mod error;

@@ -1,13 +1,20 @@
-//! The binary `corestone`: reads the command line and runs a member.
+//! The binary `corestone`: reads the command line and runs a member, or `ctl`.
+
+use std::process::ExitCode;
 
 use server::{
     config::{self, Asked, ConfigError, Settings},
+    ctl,
     error::StartError,
     log::{LogLevel, Logger, quoted},
     member::{self, ETCD_VERSION, Ended},
 };
 
-fn main() {
+fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == "ctl") {
+        return ctl::run_from(words);
+    }
     let arguments: Vec<String> =
         std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
     let environment: Vec<(String, String)> = std::env::vars_os()

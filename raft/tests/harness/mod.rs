@@ -171,7 +171,7 @@ impl Replica {
             applied: self.disk.checkpoint.last,
             configuration: self.disk.checkpoint.configuration.clone(),
             entries: self.disk.entries.clone(),
-            incarnation: self.incarnation,
+            incarnation: self.incarnation as u32,
             ..Restored::default()
         };
         self.applied = restored.applied;

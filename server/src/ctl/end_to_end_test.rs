@@ -1,0 +1,109 @@
+//! Commands from their words to what they print, against a server made of the real session.
+
+use super::arguments::CtlArguments;
+use super::fake::FakeServer;
+use super::{
+    EXIT_BAD_ARGUMENTS, EXIT_BAD_CONNECTION, EXIT_BAD_FEATURE, EXIT_ERROR, EXIT_INTERRUPTED,
+    Failure, commands, exit_code_of,
+};
+use clap::Parser;
+
+async fn run(server: &FakeServer, words: &[&str]) -> Result<String, Failure> {
+    let endpoint = format!("--endpoints={}", server.address);
+    let words = ["ctl", &endpoint].into_iter().chain(words.iter().copied());
+    let arguments = CtlArguments::try_parse_from(words).unwrap();
+    let mut out = Vec::new();
+    commands::run(arguments, &mut out).await?;
+    Ok(String::from_utf8(out).unwrap())
+}
+
+async fn prints(server: &FakeServer, words: &[&str], expected: &str) {
+    let printed = run(server, words).await;
+    assert_eq!(printed.as_deref(), Ok(expected), "{words:?}");
+}
+
+async fn fails(server: &FakeServer, words: &[&str], code: u8, message: &str) {
+    let failure = run(server, words).await.unwrap_err();
+    assert_eq!(failure, Failure::new(code, message), "{words:?}");
+}
+
+#[tokio::test]
+async fn commands_print_what_etcdctl_prints() {
+    let server = FakeServer::start(0x1f).await;
+    prints(&server, &["put", "a", "1"], "OK\n").await;
+    prints(&server, &["get", "a"], "a\n1\n").await;
+    prints(&server, &["get", "a", "--print-value-only"], "1\n").await;
+    prints(&server, &["get", "", "--prefix", "--hex"], "\\x61\n\\x31\n").await;
+    prints(&server, &["del", "a"], "3\n").await;
+    prints(&server, &["compaction", "2"], "compacted revision 2\n").await;
+    prints(&server, &["lease", "grant", "60"], "lease 00000000000003e8 granted with TTL(60s)\n")
+        .await;
+    let alive = "lease 00000000000003e8 keepalived with TTL(60)\n";
+    prints(&server, &["lease", "keep-alive", "3e8", "--once"], alive).await;
+    let told = "lease 00000000000003e8 granted with TTL(60s), remaining(60s), \
+                attached keys([attached])\n";
+    prints(&server, &["lease", "timetolive", "3e8", "--keys"], told).await;
+    prints(&server, &["lease", "list"], "found 1 leases\n00000000000003e8\n").await;
+    prints(&server, &["lease", "revoke", "3e8"], "lease 00000000000003e8 revoked\n").await;
+    let gone = "lease 00000000000003e8 expired or revoked.\n";
+    prints(&server, &["lease", "keep-alive", "3e8"], gone).await;
+    let status = run(&server, &["status"]).await.unwrap();
+    let expected = format!(
+        "{}, 1f, 9.9.9, , 0 B, 0 B, 0%, , false, false, 7, 0, 0, , , false\n",
+        server.address
+    );
+    assert_eq!(status, expected);
+    assert_eq!(run(&server, &["endpoint", "status"]).await.unwrap(), expected);
+    let health = run(&server, &["endpoint", "health"]).await.unwrap();
+    let healthy = format!("{} is healthy: successfully committed proposal", server.address);
+    assert!(health.starts_with(&healthy), "{health}");
+}
+
+#[tokio::test]
+async fn failures_have_etcdctls_codes_and_texts() {
+    let server = FakeServer::start(1).await;
+    fails(&server, &["put", "fail", "x"], EXIT_ERROR, "etcdserver: server stopped").await;
+    let gone = "failed to revoke lease (etcdserver: requested lease not found)";
+    fails(&server, &["lease", "revoke", "1"], EXIT_ERROR, gone).await;
+    let gone = "etcdserver: requested lease not found";
+    fails(&server, &["lease", "keep-alive", "1", "--once"], EXIT_BAD_CONNECTION, gone).await;
+    let why = "bad lease ID arg (parsing \"zz\": invalid syntax), expecting ID in Hex";
+    fails(&server, &["lease", "revoke", "zz"], EXIT_BAD_ARGUMENTS, why).await;
+    let why = "table not supported as output format";
+    fails(&server, &["get", "a", "-w", "table"], EXIT_BAD_FEATURE, why).await;
+    let why = "--count-only is only for `--write-out=fields`";
+    fails(&server, &["get", "a", "--count-only"], EXIT_BAD_ARGUMENTS, why).await;
+    let why = "compaction command needs 1 argument";
+    fails(&server, &["compaction"], EXIT_BAD_ARGUMENTS, why).await;
+    let why = "watch is canceled by the server";
+    fails(&server, &["watch", "refused"], EXIT_INTERRUPTED, why).await;
+    let unreachable = ["get", "a", "--endpoints=127.0.0.1:1", "--command-timeout=50ms"];
+    assert_eq!(run(&server, &unreachable).await.unwrap_err().code, EXIT_ERROR);
+    let kind = |words: &[&str]| CtlArguments::try_parse_from(words).unwrap_err().kind();
+    assert_eq!(exit_code_of(kind(&["ctl", "nosuch"])), EXIT_ERROR);
+    assert_eq!(exit_code_of(kind(&["ctl", "get", "a", "--nosuch"])), EXIT_ERROR);
+    assert_eq!(exit_code_of(kind(&["ctl", "get", "a", "--limit=x"])), EXIT_ERROR);
+    assert_eq!(exit_code_of(kind(&["ctl", "--help"])), 0);
+}
+
+#[tokio::test]
+async fn a_watch_prints_events_and_runs_a_command_for_each() {
+    let server = FakeServer::start(1).await;
+    server.change(|world| {
+        world.put(b"w", b"1");
+        world.put(b"w", b"2\n");
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("seen");
+    let script = format!(
+        "printf '%s %s %s;' $ETCD_WATCH_EVENT_TYPE $ETCD_WATCH_KEY \"$ETCD_WATCH_VALUE\" >> {}; \
+         [ \"$ETCD_WATCH_VALUE\" = '\"1\"' ]",
+        path.display()
+    );
+    // The second event's command fails, and that ends the watch.
+    let words = ["watch", "w", "--rev=2", "--", "sh", "-c", &script];
+    let failure = run(&server, &words).await.unwrap_err();
+    assert_eq!(failure.code, EXIT_ERROR);
+    let seen = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(seen, "\"PUT\" \"w\" \"1\";\"PUT\" \"w\" \"2\\n\";");
+}
