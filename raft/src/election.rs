@@ -1,29 +1,19 @@
-//! Elections: the candidate's and the voter's half side by side, with pre-vote, check-quorum and
-//! leader transfer.
+//! Elections: the candidate's and the voter's half side by side, with pre-vote and check-quorum.
 //!
 //! Invariants: a vote is given once a term, to a log at least as complete; requests and answers
 //! leave only when the term, the vote and the entries they claim are durable; a replica leads only
 //! a term that is durable here; a pre-vote changes no term and no vote.
-//! Source: Raft thesis sections 3.4, 3.6, 3.10, 4.2.3, 9.6; replication.md, "Elections and slow
+//! Source: Raft thesis sections 3.4, 3.6, 4.2.3, 9.6; replication.md, "Elections and slow
 //! disks", "Damage".
 
 use std::collections::BTreeMap;
 
-use crate::error::{CampaignError, TransferError};
+use crate::error::{CampaignError, StepError};
 use crate::message::{Body, CampaignCause, LeaseReads, Message, Verdict};
 use crate::node::RaftNode;
-use crate::progress::ProgressState;
 use crate::quorum::{VoteResult, joint_reached, joint_vote};
 use crate::types::{EntryId, EntryKind, Index, ReplicaId, Role, Term, VoteMemory};
 use crate::unstable::Ballot;
-
-/// A leader transfer that runs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Transfer {
-    pub target: ReplicaId,
-    /// It is given up at 0.
-    pub ticks_left: u32,
-}
 
 /// A word from outside that the leader is gone, and the pre-votes it starts.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +107,7 @@ impl RaftNode {
         self.count_votes();
     }
 
-    fn become_candidate(&mut self, cause: CampaignCause) {
+    pub(crate) fn become_candidate(&mut self, cause: CampaignCause) {
         assert!(self.role != Role::Leader);
         self.role = Role::Candidate;
         self.set_leader(None);
@@ -334,14 +324,10 @@ impl RaftNode {
     }
 
     /// A message that only the term's leader sends came from `from`.
-    pub(crate) fn follow(
-        &mut self,
-        from: ReplicaId,
-        lease: LeaseReads,
-    ) -> Result<(), crate::error::StepError> {
+    pub(crate) fn follow(&mut self, from: ReplicaId, lease: LeaseReads) -> Result<(), StepError> {
         let is_other = self.leader.is_some_and(|leader| leader != from);
         if self.role == Role::Leader || is_other {
-            return Err(crate::error::StepError::TwoLeaders);
+            return Err(StepError::TwoLeaders);
         }
         if self.role != Role::Follower {
             self.become_follower(self.ballot.term, Some(from));
@@ -395,6 +381,15 @@ impl RaftNode {
         };
         let newest = told.entry(from).or_insert(term);
         *newest = term.max(*newest);
+        self.maybe_know_vote_floor();
+    }
+
+    /// Once every other voter has told its term: whom this replica ever voted for is one of them,
+    /// and has that term on its disk.
+    pub(crate) fn maybe_know_vote_floor(&mut self) {
+        let VoteFloor::Collecting(told) = &self.vote_floor else {
+            return;
+        };
         let is_told = |id: &ReplicaId| *id == self.config.id || told.contains_key(id);
         let voters = &self.configuration.voters;
         if voters.iter().chain(&self.configuration.voters_outgoing).all(is_told) {
@@ -519,113 +514,5 @@ impl RaftNode {
         if let Some(hint) = &mut self.hint {
             hint.ticks_left = self.random.within(low, high);
         }
-    }
-}
-
-// Leader transfer.
-impl RaftNode {
-    /// Hands leadership to `target`, catching it up first; given up after T. A follower passes the
-    /// wish on to the leader.
-    ///
-    /// # Errors
-    /// [`TransferError`]: no transfer was started.
-    pub fn transfer_leader(&mut self, target: ReplicaId) -> Result<(), TransferError> {
-        if self.role != Role::Leader {
-            let leader = self.leader.ok_or(TransferError::NoLeader)?;
-            if leader == target {
-                return Err(TransferError::AlreadyLeader);
-            }
-            self.send_now(leader, Body::TransferRequest { target });
-            return Ok(());
-        }
-        if target == self.config.id {
-            return Err(TransferError::AlreadyLeader);
-        }
-        if !self.may_lead_next(target) {
-            return Err(TransferError::NotVoter);
-        }
-        if self.peers.get(&target).is_none_or(|progress| progress.disk.is_stuck) {
-            return Err(TransferError::TargetStuck);
-        }
-        if self.transfer.is_some_and(|transfer| transfer.target == target) {
-            return Ok(());
-        }
-        let ticks_left = self.config.election_timeout_ticks;
-        self.transfer = Some(Transfer { target, ticks_left });
-        self.is_flush_due = true;
-        self.maybe_send_timeout_now(target);
-        Ok(())
-    }
-
-    pub(crate) fn may_lead_next(&self, id: ReplicaId) -> bool {
-        self.configuration.voters.binary_search(&id).is_ok()
-    }
-
-    pub(crate) fn on_transfer_request(&mut self, target: ReplicaId) {
-        if self.role == Role::Leader {
-            // A wish that cannot be met is dropped, as a wish that was lost would be.
-            let _ = self.transfer_leader(target);
-        }
-    }
-
-    /// Sends TimeoutNow once the target holds the whole log.
-    pub(crate) fn maybe_send_timeout_now(&mut self, peer: ReplicaId) {
-        let is_target = self.transfer.is_some_and(|transfer| transfer.target == peer);
-        let last = self.log.last().index;
-        let is_caught_up = self.peers.get(&peer).is_some_and(|p| p.matched == last);
-        if is_target && is_caught_up {
-            self.is_timeout_now_sent = true;
-            self.send_now(peer, Body::TimeoutNow);
-        }
-    }
-
-    /// The leader asks this replica to campaign: no pre-vote, and voters do not wait.
-    pub(crate) fn on_timeout_now(&mut self) {
-        if self.check_may_campaign().is_ok() {
-            self.become_candidate(CampaignCause::Transfer);
-        }
-    }
-
-    fn tick_transfer(&mut self) {
-        let Some(transfer) = &mut self.transfer else {
-            return;
-        };
-        transfer.ticks_left -= 1;
-        if transfer.ticks_left == 0 {
-            self.transfer = None;
-        }
-    }
-
-    /// A leader whose disk is stuck hands over to the caught-up voter with the youngest unsynced
-    /// write; with none better it stays. The transfer itself needs no write here.
-    fn maybe_hand_over(&mut self) {
-        if !self.health.disk.is_stuck || self.transfer.is_some() {
-            return;
-        }
-        let commit = self.log.commit();
-        let own_age_us = self.health.disk.sync_age_us;
-        let best = self
-            .peers
-            .iter()
-            .filter(|(id, progress)| {
-                self.may_lead_next(**id)
-                    && progress.is_recently_active
-                    && progress.state == ProgressState::Replicate
-                    && commit <= progress.matched
-                    && !progress.disk.is_stuck
-                    && progress.disk.sync_age_us < own_age_us
-            })
-            .min_by_key(|(id, progress)| (progress.disk.sync_age_us, **id))
-            .map(|(id, _)| *id);
-        if let Some(target) = best {
-            let started = self.transfer_leader(target);
-            assert!(started.is_ok(), "the filter above asks for more than a transfer does");
-        }
-    }
-
-    /// First index that a leader of this term may commit by counting.
-    pub(crate) fn is_term_committed(&self) -> bool {
-        assert!(self.role == Role::Leader);
-        Index(0) < self.term_start && self.term_start <= self.log.commit()
     }
 }

@@ -8,16 +8,17 @@
 //! since the step before, [`RaftNode::paused`] comes first. Then, while [`RaftNode::has_ready`],
 //! [`RaftNode::ready`] fills a reused [`Ready`], and the caller owes this:
 //!
-//! 1. **Persist** `snapshot`, then `entries`, and `hard_state`, in one go or in any order that
-//!    becomes durable as a whole; Readys become durable in order. An entry replaces what was written
-//!    for its index and for every later one; a snapshot replaces everything before it. When all of
-//!    a Ready and of its predecessors is synced, call [`RaftNode::persisted`] with its number.
-//!    Several Readys may be outstanding. A sync that fails must end the process.
-//! 2. **Send** `messages_now` at once, in parallel with the write. **Hold** `messages_after_persist`
-//!    until `persisted(number)` has been called for that Ready's number, then send them; they are
-//!    forgotten in a crash. Any message may be lost, repeated or reordered. A message with the body
-//!    [`Body::Snapshot`] is not sent: transfer that state, tell [`RaftNode::report_snapshot`], and
-//!    have the receiver `step` the message once it holds the state.
+//! 1. **Persist** `hard_state`, `snapshot` and `entries`, in this order or as one piece; Readys in
+//!    their order. An entry replaces what was written for its index and for every later one; a
+//!    snapshot replaces everything before it. When all of a Ready and of its predecessors is
+//!    synced, call [`RaftNode::persisted`] with its number. Several Readys may be outstanding. A
+//!    sync that fails must end the process.
+//! 2. **Send** `messages_now` at once, in parallel with the write. **Hold**
+//!    `messages_after_persist` until `persisted(number)` has been called for that Ready's number,
+//!    then send them; they are forgotten in a crash. Any message may be lost, repeated or
+//!    reordered. A message with the body [`Body::Snapshot`] is not sent: transfer that state, tell
+//!    [`RaftNode::report_snapshot`], and have the receiver `step` the message once it holds the
+//!    state.
 //! 3. **Install** `snapshot` before anything after it is applied. If a Snapshot message was stepped
 //!    and no Ready carries it, the state is not needed.
 //! 4. **Apply** `committed` in order, durable here or not. For each
@@ -30,17 +31,17 @@
 //! 6. **Checkpoint**: tell each durable one by [`RaftNode::checkpointed`], then
 //!    [`RaftNode::compact_log`] what need not stay in memory.
 //!
-//! A restart gives [`RaftNode::new`] the newest durable hard state, checkpoint and entries, after one
-//! sync: what recovery reads is not yet durable. Messages of earlier incarnations, of either side,
-//! must not reach `step`.
+//! A restart gives [`RaftNode::new`] the newest durable hard state, checkpoint and entries, after
+//! one sync: what recovery reads is not yet durable; and a higher incarnation than any before.
+//! Messages of earlier incarnations, of either side, must not reach `step`.
 //!
 //! A group of one voter is no special case: `campaign()`, one Ready with the term and vote, its
 //! `persisted`, and it leads; each entry commits when it is persisted.
 //!
 //! # Where to look
-//! [`RaftNode`] in node.rs is the surface; election.rs, replication.rs, read_index.rs, snapshot.rs
-//! and membership.rs hold the handlers; log.rs and unstable.rs the log; progress.rs a leader's view
-//! of a follower; quorum.rs the arithmetic.
+//! [`RaftNode`] in node.rs is the surface; election.rs, transfer.rs, replication.rs,
+//! read_index.rs, snapshot.rs and membership.rs hold the handlers; log.rs and unstable.rs the log;
+//! progress.rs a leader's view of a follower; quorum.rs the arithmetic.
 #![forbid(unsafe_code)]
 
 mod config;
@@ -56,6 +57,8 @@ mod read_index;
 mod ready;
 mod replication;
 mod snapshot;
+mod status;
+mod transfer;
 mod types;
 mod unstable;
 
@@ -66,11 +69,12 @@ pub use error::{
 };
 pub use membership::{ChangeStep, ConfigurationChange, Transition};
 pub use message::{AppendOutcome, Body, CampaignCause, LeaseReads, Message, Verdict};
-pub use node::{INDEX_MAX, PeerStatus, RaftNode, Status, TERM_MAX};
+pub use node::{INDEX_MAX, RaftNode, TERM_MAX};
 pub use progress::ProgressState;
 pub use quorum::MEMBERS_COUNT_MAX;
 pub use ready::Ready;
 pub use replication::SnapshotOutcome;
+pub use status::{PeerStatus, Status};
 pub use types::{
     Configuration, DiskHealth, ENTRY_OVERHEAD_BYTES, Entry, EntryId, EntryKind, HardState, Index,
     LocalHealth, ReadState, ReadyNumber, ReplicaId, Restored, Role, Snapshot, SoftState, Term,

@@ -1,7 +1,7 @@
 //! The Raft log as one replica holds it in memory.
 //!
-//! Invariants: first - 1 <= applied <= applying <= commit <= last, and persisted <= last; commit and
-//! applied never move back; an entry at or below commit is never replaced; terms never decrease
+//! Invariants: first - 1 <= applied <= applying <= commit <= last, and persisted <= last; commit
+//! and applied never move back; an entry at or below commit is never replaced; terms never decrease
 //! along the log. Only `compact` and `restore` give up a prefix.
 //! Source: Raft thesis sections 3.5, 3.6, 5 (compaction).
 
@@ -270,3 +270,7 @@ impl RaftLog {
         self.applying_size_bytes = 0;
     }
 }
+
+#[cfg(test)]
+#[path = "log_test.rs"]
+mod tests;

@@ -280,6 +280,7 @@ impl RaftNode {
             }
         }
         self.configuration = configuration;
+        self.maybe_know_vote_floor();
         assert!(!self.peers.contains_key(&own));
     }
 

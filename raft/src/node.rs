@@ -2,26 +2,28 @@
 //!
 //! Invariants: nobody leads a term that is not durable here; a message that depends on durable
 //! state stands only in `messages_after_persist`; time is counted in ticks, randomness comes from
-//! the configured seed. The handlers stand in election.rs, replication.rs, read_index.rs,
-//! snapshot.rs and membership.rs. Source: architecture.md section 7; Raft thesis figure 3.1.
+//! the configured seed. The handlers stand in election.rs, transfer.rs, replication.rs,
+//! read_index.rs, snapshot.rs and membership.rs.
+//! Source: architecture.md section 7; Raft thesis figure 3.1.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
 use crate::config::{Config, Random};
-use crate::election::{Hint, Transfer, VoteFloor};
+use crate::election::{Hint, VoteFloor};
 use crate::error::{LogError, ProposeError, StartError, StepError};
 use crate::log::RaftLog;
 use crate::membership;
 use crate::message::{Body, LeaseReads, Message, Verdict};
-use crate::progress::{Progress, ProgressState};
+use crate::progress::Progress;
 use crate::quorum;
 use crate::read_index::ReadQueue;
 use crate::ready::Ready;
+use crate::transfer::Transfer;
 use crate::types::{
-    Configuration, DiskHealth, Entry, EntryId, EntryKind, HardState, Index, LocalHealth,
-    ReadyNumber, ReplicaId, Restored, Role, Snapshot, SoftState, Term,
+    Configuration, Entry, EntryId, EntryKind, HardState, Index, LocalHealth, ReadyNumber,
+    ReplicaId, Restored, Role, Snapshot, SoftState, Term,
 };
 use crate::unstable::Ballot;
 
@@ -82,56 +84,6 @@ pub struct RaftNode {
     pub(crate) snapshot_received: Option<Snapshot>,
     pub(crate) messages_now: Vec<Message>,
     pub(crate) messages_after_persist: Vec<Message>,
-}
-
-/// What a replica knows at the moment, for status requests, metrics and tests.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// This replica.
-    pub id: ReplicaId,
-    /// Its term.
-    pub term: Term,
-    /// Its vote in that term.
-    pub vote: Option<ReplicaId>,
-    /// Its role.
-    pub role: Role,
-    /// The leader it knows of.
-    pub leader: Option<ReplicaId>,
-    /// Commit index.
-    pub commit: Index,
-    /// Applied index.
-    pub applied: Index,
-    /// Last entry of its log.
-    pub last: EntryId,
-    /// First index in memory.
-    pub first: Index,
-    /// Up to here its log is durable.
-    pub persisted: Index,
-    /// Whom a leader transfer runs to.
-    pub transfer_target: Option<ReplicaId>,
-    /// Configuration in effect.
-    pub configuration: Configuration,
-    /// A leader's view of the others; empty elsewhere.
-    pub peers: Vec<PeerStatus>,
-}
-
-/// A leader's view of one other replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerStatus {
-    /// Who it is.
-    pub id: ReplicaId,
-    /// It is known to hold the log up to here.
-    pub matched: Index,
-    /// The next entry to be sent.
-    pub next: Index,
-    /// How entries are sent.
-    pub state: ProgressState,
-    /// Appends on their way.
-    pub inflight_count: usize,
-    /// Heard of since the last check of the quorum.
-    pub is_recently_active: bool,
-    /// How its disk is doing.
-    pub disk: DiskHealth,
 }
 
 impl RaftNode {
@@ -412,26 +364,6 @@ impl RaftNode {
         &self.configuration
     }
 
-    /// Everything known, for status requests and metrics. Allocates.
-    pub fn status(&self) -> Status {
-        let is_leader = self.role == Role::Leader;
-        Status {
-            id: self.config.id,
-            term: self.ballot.term,
-            vote: self.ballot.vote,
-            role: self.role,
-            leader: self.leader,
-            commit: self.log.commit(),
-            applied: self.log.applied(),
-            last: self.log.last(),
-            first: self.log.base().index.next(),
-            persisted: self.log.unstable.persisted(),
-            transfer_target: self.transfer.map(|transfer| transfer.target),
-            configuration: self.configuration.clone(),
-            peers: self.peers.iter().filter(|_| is_leader).map(peer_status).collect(),
-        }
-    }
-
     /// Checks what no correct peer gets wrong, before anything is changed.
     fn check_message(&self, message: &Message) -> Result<(), StepError> {
         if message.to != self.config.id || message.from == self.config.id {
@@ -453,6 +385,7 @@ impl RaftNode {
                 Index(0) < snapshot.last.index
                     && snapshot.last.index <= INDEX_MAX
                     && snapshot.last.term <= message.term
+                    && !snapshot.configuration.voters.is_empty()
                     && membership::check_configuration(&snapshot.configuration).is_ok()
             }
             Body::PreVoteRequest { last, .. } | Body::VoteRequest { last, .. } => {
@@ -485,18 +418,6 @@ impl RaftNode {
     pub(crate) fn is_sole_quorum(&self) -> bool {
         let own = self.config.id;
         0 < quorum::joint_reached(&self.configuration, |id| u64::from(id == own))
-    }
-}
-
-fn peer_status((id, progress): (&ReplicaId, &Progress)) -> PeerStatus {
-    PeerStatus {
-        id: *id,
-        matched: progress.matched,
-        next: progress.next,
-        state: progress.state,
-        inflight_count: progress.inflights.count(),
-        is_recently_active: progress.is_recently_active,
-        disk: progress.disk,
     }
 }
 

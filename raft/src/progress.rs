@@ -198,3 +198,7 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "progress_test.rs"]
+mod tests;

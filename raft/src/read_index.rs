@@ -1,7 +1,7 @@
 //! Linearizable reads without a log entry.
 //!
-//! Invariants: a read joins only a round of heartbeats that is sent after it arrived; it is answered
-//! with a commit index taken after it arrived, once a quorum has answered that round or a later
+//! Invariants: a read joins only a round of heartbeats that is sent after it arrived; it is
+//! answered with a commit index taken after it arrived, once a quorum has answered that round or a later
 //! one; a leader answers nothing before an entry of its term is committed. All reads of a step
 //! share a round, and those of a follower share a question.
 //! Source: Raft thesis section 6.4; replication.md, "Reads and leases".
@@ -51,8 +51,9 @@ pub(crate) struct ReadQueue {
 }
 
 impl ReadQueue {
-    pub(crate) fn new(incarnation: u32) -> ReadQueue {
-        ReadQueue { asked_round: u64::from(incarnation) << 32, ..ReadQueue::default() }
+    pub(crate) fn new(incarnation: u64) -> ReadQueue {
+        // What is cut off at the top only recurs after 2^32 starts.
+        ReadQueue { asked_round: incarnation << 32, ..ReadQueue::default() }
     }
 
     fn count(&self) -> usize {
@@ -195,6 +196,12 @@ impl RaftNode {
             Origin::Remote(..) => None,
         }));
         self.send_now(leader, Body::ReadIndexRequest { round });
+    }
+
+    /// Whether an entry of the own term is committed.
+    fn is_term_committed(&self) -> bool {
+        assert!(self.role == Role::Leader);
+        Index(0) < self.term_start && self.term_start <= self.log.commit()
     }
 
     fn answer_read(&mut self, origin: Origin, index: Index) {

@@ -1,7 +1,7 @@
 //! Appends and heartbeats: the leader's and the follower's half side by side.
 //!
-//! Invariants: a leader commits by counting only entries of its own term, and counts itself only for
-//! what is durable here; a follower acknowledges only what agrees with the leader's log, and the
+//! Invariants: a leader commits by counting only entries of its own term, and counts itself only
+//! for what is durable here; a follower acknowledges only what agrees with the leader's log, and the
 //! acknowledgement leaves after it is durable. Appends of one step leave together, at the flush.
 //! Source: Raft thesis sections 3.5, 3.6.2, 10.2.1; fact sheet of scenarios C, D.
 
@@ -35,7 +35,7 @@ impl RaftNode {
         id
     }
 
-    /// What an entry counts for in the limit of uncommitted bytes: nothing, for the first of a term.
+    /// What an entry counts for in the limit of uncommitted bytes; the first of a term is free.
     fn charge_bytes(&self, entry: &Entry) -> usize {
         if entry.index == self.term_start { 0 } else { entry.size_bytes() }
     }
@@ -318,12 +318,15 @@ impl RaftNode {
             self.answer_append(from, AppendOutcome::Blank);
             return Ok(());
         }
-        if previous.index < self.log.commit() {
-            // Old news: what is committed agrees with every leader.
+        if previous.index < self.log.base().index {
+            // Old news, dropped here: what is committed agrees with every leader.
             self.answer_append(from, AppendOutcome::Accepted { matched: self.log.commit() });
             return Ok(());
         }
         if !self.log.matches(previous) {
+            if previous.index <= self.log.commit() {
+                return Err(StepError::CommittedConflict { index: previous.index });
+            }
             let hint = self.log.last_at_most(previous.index, previous.term);
             let outcome = AppendOutcome::Rejected { previous: previous.index, hint };
             self.answer_append(from, outcome);
@@ -331,6 +334,7 @@ impl RaftNode {
         }
         let matched = self.log.append_after(previous, entries)?;
         self.log.commit_to(commit.min(matched));
+        let matched = matched.max(self.log.commit());
         self.answer_append(from, AppendOutcome::Accepted { matched });
         Ok(())
     }

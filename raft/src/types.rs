@@ -133,7 +133,7 @@ pub struct Restored {
     /// Entries found, contiguous; those at or below `applied` are dropped.
     pub entries: Vec<Entry>,
     /// Number of this start, durably raised before it: tells an answer meant for an earlier life.
-    pub incarnation: u32,
+    pub incarnation: u64,
     /// Whether the vote may have been lost with damaged records.
     pub vote_memory: VoteMemory,
 }
@@ -154,7 +154,8 @@ pub enum VoteMemory {
 pub struct DiskHealth {
     /// Age of the oldest write that is not synced yet, microseconds.
     pub sync_age_us: u32,
-    /// Over the caller's bound: hand over leadership, do not campaign, refuse proposals.
+    /// Over one of the caller's bounds (that age, the fill of its log queue, apply waiting for a
+    /// checkpoint): hand over leadership, do not campaign, refuse proposals.
     pub is_stuck: bool,
 }
 

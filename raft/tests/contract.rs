@@ -316,6 +316,20 @@ fn rule_damage_a_lost_vote_votes_for_nobody_until_every_other_voter_told_its_ter
     assert_eq!(verdict(step(&mut node, 2, 8, request(8))), Verdict::Granted);
 }
 
+#[test]
+fn rule_damage_a_single_voter_has_nobody_to_ask() {
+    let restored = Restored {
+        hard_state: HardState { term: Term(2), vote: None, commit: Index(0) },
+        configuration: Configuration::of_voters([id(1)]),
+        vote_memory: VoteMemory::Lost,
+        ..Restored::default()
+    };
+    let mut node = RaftNode::new(config(1), restored).unwrap();
+    node.campaign().unwrap();
+    drain(&mut node);
+    assert_eq!(node.soft_state().role, Role::Leader);
+}
+
 // Replication.md: "Membership", rule 2.
 
 #[test]

@@ -84,6 +84,29 @@ fn s64_a_new_leader_waits_for_its_first_entry_to_be_applied() {
 }
 
 #[test]
+fn s64_what_follows_a_change_waits_for_it_and_for_its_quorum() {
+    let mut node = solo(1, 3, &[], 0);
+    make_leader(&mut node);
+    step(&mut node, 2, 1, accepted(1));
+    let add = change([AddVoter(id(4)), AddVoter(id(5))]);
+    node.propose_configuration(&add, encode(&add)).unwrap();
+    node.propose(EntryKind::Command, "x".into()).unwrap();
+    let mut ready = raft::Ready::default();
+    node.ready(&mut ready);
+    node.persisted(ready.number);
+    let answer =
+        |from| raft::Message { from: id(from), to: id(1), term: Term(1), body: accepted(3) };
+    node.step(answer(2)).unwrap();
+    assert_eq!(node.commit(), Index(2), "two of the three hold both, the change commits alone");
+    node.apply_configuration(&add).unwrap();
+    node.ready(&mut ready);
+    node.applied(Index(2));
+    assert_eq!(node.commit(), Index(2), "two of the five");
+    node.step(answer(5)).unwrap();
+    assert_eq!(node.commit(), Index(3));
+}
+
+#[test]
 fn s65_each_simple_change_and_each_that_changes_nothing() {
     check(
         2,

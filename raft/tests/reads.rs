@@ -366,3 +366,28 @@ fn after_timeout_now_no_lease_read_in_this_term() {
     let told: Vec<_> = sent.messages_now.iter().filter_map(told).collect();
     assert_eq!(told, [LeaseReads::NotServed; 2]);
 }
+
+#[test]
+fn an_answer_to_an_earlier_life_answers_no_read_of_this_one() {
+    let restored = Restored {
+        configuration: Configuration::of_voters((1..=3).map(id)),
+        incarnation: 2,
+        ..Restored::default()
+    };
+    let mut node = RaftNode::new(config(2), restored).unwrap();
+    step(&mut node, 1, 1, heartbeat(0, 1));
+    node.read_index(5).unwrap();
+    let asked = drain(&mut node);
+    let Body::ReadIndexRequest { round } = asked[0].body else { panic!("{asked:?}") };
+    // The leader still had a question of the life before, and answers it on today's connection.
+    let answer = |round| Message {
+        from: id(1),
+        to: id(2),
+        term: Term(1),
+        body: Body::ReadIndexAnswer { round, index: Index(3) },
+    };
+    node.step(answer((1 << 32) + 9)).unwrap();
+    assert!(ready(&mut node).read_states.is_empty());
+    node.step(answer(round)).unwrap();
+    assert_eq!(ready(&mut node).read_states, [ReadState { context: 5, index: Index(3) }]);
+}

@@ -171,7 +171,7 @@ impl Replica {
             applied: self.disk.checkpoint.last,
             configuration: self.disk.checkpoint.configuration.clone(),
             entries: self.disk.entries.clone(),
-            incarnation: self.incarnation as u32,
+            incarnation: self.incarnation,
             ..Restored::default()
         };
         self.applied = restored.applied;
