@@ -263,6 +263,67 @@ fn compaction_costs_what_was_written_not_what_is_stored() {
     assert!(large <= small * 2, "{small} pages for 2,000 keys, {large} for 40,000");
 }
 
+#[test]
+fn a_sorted_answer_holds_little_more_than_its_limit() {
+    let mut replica = large();
+    for key in 0..6000_u32 {
+        let key = key.wrapping_mul(0x9e37_79b1).to_be_bytes();
+        replica.apply(&put(&key, &[4; 200]));
+    }
+    let request = RangeRequest {
+        limit: 5,
+        sort_order: SortOrder::Descend,
+        sort_target: SortTarget::Create,
+        ..all()
+    };
+    let mut read = replica.engine.range_start(&request).unwrap();
+    let mut most = 0;
+    let response = loop {
+        let step = replica.engine.range_step(&mut read, &mut WorkBudget::new(10)).unwrap();
+        most = most.max(read.gathered_size_bytes());
+        if let Step::Done(response) = step.unwrap() {
+            break response;
+        }
+        assert!(read.take_chunk().is_none());
+    };
+    let created: Vec<_> = response.kvs.iter().map(|kv| kv.create_revision).collect();
+    assert_eq!(created, [6001, 6000, 5999, 5998, 5997]);
+    assert_eq!((response.count, response.more, read.gathered_size_bytes()), (6000, true, 0));
+    assert!(most < 1100 * 400, "{most} bytes gathered");
+}
+
+#[test]
+fn a_broken_page_is_an_error_and_never_an_answer() {
+    let mut replica = large();
+    for key in 0..3000_u32 {
+        replica.apply(&put(format!("{key:05}").as_bytes(), &[6; 300]));
+    }
+    replica.apply(&put(b"big", &[7; 9000]));
+    replica.apply(&Command::Checkpoint);
+    let pages = replica.engine.store().map().clone();
+    let [slot_0, slot_1] = pages.meta_slots();
+    let meta = choose_meta(&slot_0, &slot_1).unwrap().unwrap();
+    let mut broken = 0;
+    for page in (2..pages.bytes().len() / 4096).step_by(5) {
+        let mut altered = pages.clone();
+        altered.bytes_mut()[page * 4096 + 2000] ^= 1;
+        let Ok(engine) = Engine::open(altered, &meta) else {
+            broken += 1;
+            continue;
+        };
+        let whole = engine.range(&all());
+        let read = whole.as_ref().map(|answer| answer.as_ref().unwrap().kvs.len());
+        assert!(read == Ok(3001) || read.is_err());
+        let hashed = engine.hash_kv(0);
+        let Command::Put(change) = put(b"01500", b"") else { panic!("a put") };
+        let mut entry = Vec::new();
+        command::encode_put(&change, ProposalId::default(), &mut entry);
+        let prefetched = engine.prefetch(&entry);
+        broken += u32::from(whole.is_err() || hashed.is_err() || prefetched.is_err());
+    }
+    assert!(20 < broken);
+}
+
 fn etcd_store() -> Replica {
     let mut replica = Replica::new(100);
     replica.apply(&Command::LeaseGrant { id: 77, ttl_s: 100 });

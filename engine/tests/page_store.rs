@@ -104,8 +104,8 @@ fn read_all(store: &Store<HeapPages>, tree: Tree) -> Model {
     all
 }
 
-/// What a power cut may leave of a plan: any sectors of its pages, or all of them and any sectors of
-/// its meta page.
+/// What a power cut may leave of a plan: any sectors of its pages, or all of them and any sectors
+/// of its meta page.
 fn crash(pages: &HeapPages, plan: &CheckpointPlan, random: &mut u64) -> HeapPages {
     let mut after = pages.clone();
     let meta = PageWrite { first: plan.meta_slot, bytes: plan.meta.clone() };

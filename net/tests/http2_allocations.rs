@@ -1,5 +1,6 @@
 //! A unary call allocates nothing at steady state. Also the program to count instructions with:
 //! `CALLS=100000 valgrind --tool=callgrind <this test binary>`.
+#![allow(clippy::unwrap_used)]
 
 mod http2_support;
 
@@ -101,6 +102,8 @@ fn batch(first: u32, count: u32, is_first: bool) -> Vec<u8> {
 #[test]
 fn unary_calls_allocate_nothing() {
     const BATCH: u32 = 64;
+    // How many only matters to who counts instructions.
+    #[allow(clippy::disallowed_methods)]
     let calls: u32 = std::env::var("CALLS").map_or(20_000, |calls| calls.parse().unwrap());
     let mut connection = Connection::new(Limits::default());
     let mut app = Echo { records: false, ..Echo::default() };

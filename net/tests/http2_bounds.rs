@@ -1,4 +1,5 @@
 //! Every bound that a hostile peer meets, with raw frames.
+#![allow(clippy::unwrap_used)]
 
 mod http2_support;
 

@@ -3,6 +3,7 @@
 //!
 //! Bytes move in pieces of random size, both ways; everything is polled in turn on one thread, and
 //! a round in which nothing moved at all is a deadlock.
+#![allow(clippy::unwrap_used)]
 
 mod http2_support;
 
@@ -263,10 +264,10 @@ async fn join<T>(first: impl Future<Output = ()>, second: impl Future<Output = T
     let (mut first_done, mut result) = (false, None);
     std::future::poll_fn(move |context| {
         first_done = first_done || first.as_mut().poll(context).is_ready();
-        if result.is_none() {
-            if let Poll::Ready(value) = second.as_mut().poll(context) {
-                result = Some(value);
-            }
+        if result.is_none()
+            && let Poll::Ready(value) = second.as_mut().poll(context)
+        {
+            result = Some(value);
         }
         if first_done && result.is_some() {
             return Poll::Ready(result.take().unwrap());

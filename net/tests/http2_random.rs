@@ -1,4 +1,5 @@
 //! Random input: any split of the same bytes has the same effect, and nothing panics.
+#![allow(clippy::unwrap_used)]
 
 mod http2_support;
 
@@ -24,7 +25,8 @@ fn act() -> impl Strategy<Value = Act> {
     let stream = (0u32..12).prop_map(|n| 2 * n + 1);
     let path = 0..PATHS.len();
     prop_oneof![
-        6 => (path.clone(), 0usize..40_000).prop_map(|(path, size_bytes)| Act::Call { path, size_bytes }),
+        6 => (path.clone(), 0usize..40_000)
+            .prop_map(|(path, size_bytes)| Act::Call { path, size_bytes }),
         3 => (path, 1usize..4).prop_map(|(path, pieces)| Act::Headers { path, pieces }),
         4 => (stream.clone(), 0usize..3000, 0u8..2)
             .prop_map(|(stream, size_bytes, flags)| Act::Data { stream, size_bytes, flags }),
@@ -34,7 +36,12 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (1u16..7, prop_oneof![Just(0u32), Just(100_000), 16_384u32..70_000])
             .prop_map(|(identifier, value)| Act::Settings { identifier, value }),
         1 => Just(Act::Ping),
-        1 => (0u8..12, any::<u8>(), prop_oneof![Just(0), stream], prop::collection::vec(any::<u8>(), 0..40))
+        1 => (
+            0u8..12,
+            any::<u8>(),
+            prop_oneof![Just(0), stream],
+            prop::collection::vec(any::<u8>(), 0..40),
+        )
             .prop_map(|(kind, flags, stream, payload)| Act::Raw { kind, flags, stream, payload }),
     ]
 }
@@ -92,7 +99,8 @@ fn bytes_of(acts: &[Act]) -> Vec<u8> {
 
 /// Everything that happened, and everything that was sent, for bytes cut at `cuts`.
 fn effect(bytes: &[u8], cuts: &[usize]) -> (Vec<String>, Vec<u8>, bool) {
-    let mut connection = Connection::new(Limits { output_bytes_max: 200_000, ..Limits::default() });
+    let limits = Limits { output_bytes_max: 200_000, ..Limits::default() };
+    let mut connection = Connection::new(limits);
     let mut app = Echo::default();
     let mut rest = bytes;
     let mut cuts = cuts.iter().cycle();

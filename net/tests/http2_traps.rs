@@ -1,4 +1,5 @@
 //! The traps that clients and peers of HTTP/2 and gRPC set, with raw frames.
+#![allow(clippy::unwrap_used)]
 
 mod http2_support;
 

@@ -103,6 +103,7 @@ impl<M: PageMap> Shard<M> {
         self.route_calls(fx);
         if let Some(home) = &mut self.home {
             let metrics = &mut self.front.context.metrics;
+            home.replica.set_wal_full(home.wal.is_full());
             home.replica.step(now_us, &mut home.wal, metrics, fx);
             home.wal.maybe_write(now_us, metrics, fx);
             let (has_leader, raft_term) = home.replica.leader_state();
@@ -148,6 +149,7 @@ impl<M: PageMap> Shard<M> {
                     assert!(group == DEFAULT_GROUP);
                     home.replica.on_persisted(number);
                 }
+                home.wal.release(fx);
                 false
             }
             Input::WalSegmentReady { segment } => {
@@ -272,12 +274,26 @@ fn recover_wal(
     Ok((start, RecoveredGroup::from_wal(group)?))
 }
 
-/// Whether nothing was ever written into a segment: its first block is zeros.
+/// Whether nothing was ever written into a segment. All of it is looked at: a lost first block
+/// must not make an old log look like none.
 fn is_blank(source: &impl SegmentSource, file: &SegmentFile) -> bool {
-    let mut block = WalBuffer::zeroed(BLOCK_SIZE_BYTES);
-    source.read(file.id, 0, block.as_mut_bytes()).is_ok()
-        && block.as_bytes().iter().all(|byte| *byte == 0)
+    let mut piece = WalBuffer::zeroed(BLANK_PIECE_SIZE_BYTES);
+    let mut offset_bytes = 0;
+    while offset_bytes < file.size_bytes {
+        let left = usize::try_from(file.size_bytes - offset_bytes).unwrap_or(usize::MAX);
+        let bytes = &mut piece.as_mut_bytes()[..left.min(BLANK_PIECE_SIZE_BYTES)];
+        if source.read(file.id, offset_bytes, bytes).is_err() || bytes.iter().any(|byte| *byte != 0)
+        {
+            return false;
+        }
+        offset_bytes += bytes.len() as u64;
+    }
+    true
 }
+
+/// A blank segment is looked at in pieces of this size.
+const BLANK_PIECE_SIZE_BYTES: usize = 1 << 20;
+const _: () = assert!(BLANK_PIECE_SIZE_BYTES.is_multiple_of(BLOCK_SIZE_BYTES));
 
 /// The gRPC methods in the order of their metrics.
 pub fn method_labels() -> Vec<MethodLabels> {

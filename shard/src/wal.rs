@@ -169,6 +169,11 @@ impl ShardWal {
         self.groups.get(&group).is_some_and(|progress| index <= progress.durable_index)
     }
 
+    /// Whether nothing more should be proposed before something is written or released.
+    pub fn is_full(&self) -> bool {
+        self.writer.is_full()
+    }
+
     /// A segment file is there.
     pub fn on_segment_ready(&mut self, segment: SegmentId) {
         assert!(self.preparing == Some(segment));
@@ -177,14 +182,13 @@ impl ShardWal {
     }
 
     /// A checkpoint is durable: what lies at or below the older one may go.
-    pub fn on_checkpoint(&mut self, group: u64, older: EntryId, fx: &mut Effects) {
+    pub fn on_checkpoint(&mut self, group: u64, older: EntryId) {
         if 0 < older.index {
             self.writer.append_checkpoint(GroupId(group), older);
         }
-        self.release(fx);
     }
 
-    /// Lets go of segments that nobody needs.
+    /// Lets go of segments that nobody needs: what says so is durable.
     pub fn release(&mut self, fx: &mut Effects) {
         while let Some(file) = self.writer.release() {
             if self.spare.len() < SPARE_SEGMENTS_MAX {

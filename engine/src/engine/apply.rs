@@ -7,7 +7,7 @@
 use super::{Applied, ApplyError, Engine, EventsState, Genesis, Member, Outcome, Running, Stage};
 use crate::api::{
     AlarmAction, AlarmType, Command, EventList, EventListMark, ProposalId, PutRequest, Reject,
-    RequestOp, Response, ResponseOp,
+    RequestOp, Response, ResponseOp, TxnRequest,
 };
 use crate::command;
 use crate::lease::{self, Lease, LeaseChange};
@@ -19,7 +19,6 @@ use crate::mvcc::run::{EventFeed, OpRun, RunContext};
 use crate::mvcc::system;
 use crate::mvcc::trees::Trees;
 use crate::mvcc::txn::{PathRun, assemble, flatten, has_put};
-use crate::mvcc::version::Position;
 use crate::page::map::{Corruption, PAGE_SIZE_BYTES, PageMap};
 
 impl<M: PageMap> Engine<M> {
@@ -42,33 +41,30 @@ impl<M: PageMap> Engine<M> {
     }
 
     /// Reads what applying `entry` may read, so that apply does not meet a broken page. Best effort:
-    /// the keys it names, not ranges. A malformed entry names nothing.
+    /// the keys and leases it names, not ranges. A malformed entry names nothing.
     pub fn prefetch(&self, entry: &[u8]) -> Result<(), Corruption> {
         match command::decode(entry) {
-            Ok((_, Command::Put(put))) => self.prefetch_key(put.key),
-            Ok((_, Command::DeleteRange(delete))) => self.prefetch_key(delete.key),
-            Ok((_, Command::Txn(txn))) => {
-                for compare in &txn.compare {
-                    self.prefetch_key(compare.key)?;
-                }
-                for op in txn.success.iter().chain(&txn.failure) {
-                    match op {
-                        RequestOp::Put(put) => self.prefetch_key(put.key)?,
-                        RequestOp::DeleteRange(delete) => self.prefetch_key(delete.key)?,
-                        RequestOp::Range(range) => self.prefetch_key(range.key)?,
-                        RequestOp::Txn(_) => {}
-                    }
-                }
-                Ok(())
-            }
+            Ok((_, Command::Put(put))) => self.trees.warm_change(put.key, put.lease),
+            Ok((_, Command::DeleteRange(delete))) => self.trees.warm_change(delete.key, 0),
+            Ok((_, Command::Txn(txn))) => self.prefetch_txn(&txn),
+            Ok((_, Command::LeaseRevoke { id, .. })) => self.lease(id).map(|_| ()),
             _ => Ok(()),
         }
     }
 
-    fn prefetch_key(&self, key: &[u8]) -> Result<(), Corruption> {
-        let Trees { store, keys, history, .. } = &self.trees;
-        keys.warm(store, key)?;
-        history.warm(store, &Position::first_of(self.revision + 1).to_key())
+    fn prefetch_txn(&self, txn: &TxnRequest<'_>) -> Result<(), Corruption> {
+        for compare in &txn.compare {
+            self.trees.warm_change(compare.key, 0)?;
+        }
+        for op in txn.success.iter().chain(&txn.failure) {
+            match op {
+                RequestOp::Put(put) => self.trees.warm_change(put.key, put.lease)?,
+                RequestOp::DeleteRange(delete) => self.trees.warm_change(delete.key, 0)?,
+                RequestOp::Range(range) => self.trees.warm_change(range.key, 0)?,
+                RequestOp::Txn(nested) => self.prefetch_txn(nested)?,
+            }
+        }
+        Ok(())
     }
 
     /// Applies the entry at `index`, which is the one after [`Engine::applied_index`]. An empty entry
@@ -86,6 +82,7 @@ impl<M: PageMap> Engine<M> {
         events: Option<&mut EventList>,
     ) -> Result<Applied, ApplyError> {
         self.begin(index, term);
+        budget.spend(1);
         if entry.is_empty() {
             (self.applied_index, self.applied_term) = (index, term);
             return Ok(Applied::Done(self.outcome(ProposalId::default(), self.done())));
@@ -210,7 +207,7 @@ impl<M: PageMap> Engine<M> {
             Command::Genesis { .. } => self.apply_genesis(command)?,
             Command::Compact { revision } => self.apply_compact(*revision),
             Command::CompactStep { mark_main, mark_sub } => {
-                self.apply_compact_step(*mark_main, *mark_sub)?
+                self.apply_compact_step(*mark_main, *mark_sub, budget)?
             }
             Command::LeaseGrant { id, ttl_s } => {
                 self.apply_lease_grant(Lease { id: *id, ttl_s: *ttl_s }, outcome)?
@@ -348,10 +345,11 @@ impl<M: PageMap> Engine<M> {
         &mut self,
         mark_main: i64,
         mark_sub: i64,
+        budget: &mut WorkBudget,
     ) -> Result<Response, Corruption> {
         let pending = self.compact_pending();
         if pending.is_some_and(|mark| (mark.main, mark.sub) == (mark_main, mark_sub)) {
-            let mark = compaction::step(&mut self.trees, self.compact_mark)?;
+            let mark = compaction::step(&mut self.trees, self.compact_mark, budget)?;
             assert!(self.compact_mark <= mark);
             self.compact_mark = mark;
         }

@@ -130,6 +130,17 @@ pub(crate) fn detach<M: PageMap>(
     Ok(())
 }
 
+/// Reads the pages that attaching or detaching a key may read.
+pub(crate) fn warm<M: PageMap>(
+    store: &Store<M>,
+    system: &Tree,
+    id: i64,
+    key: &[u8],
+) -> Result<(), Corruption> {
+    system.warm(store, &lease_key(LEASE_PREFIX, id))?;
+    system.warm(store, &attached_key(id, key))
+}
+
 /// Whether a key is attached to a lease.
 pub(crate) fn is_attached<M: PageMap>(
     store: &Store<M>,

@@ -6,6 +6,7 @@
 //! compact revision stay, so that a watch from there works.
 //! Source: `docs/decisions/` on history; the model in `tests/model.rs`.
 
+use super::budget::WorkBudget;
 use super::trees::Trees;
 use super::version::{KeyRef, Position, Record};
 use crate::limits::COMPACT_STEP_PAGES_MAX;
@@ -24,6 +25,7 @@ enum Leftover {
 pub(crate) fn step<M: PageMap>(
     trees: &mut Trees<M>,
     mark: Position,
+    budget: &mut WorkBudget,
 ) -> Result<Position, Corruption> {
     let bound = Position::first_of(trees.compact_revision);
     assert!(mark < bound);
@@ -45,6 +47,8 @@ pub(crate) fn step<M: PageMap>(
     let Trees { store, history, .. } = trees;
     let pages_max = COMPACT_STEP_PAGES_MAX;
     let trimmed = history.trim_before(store, &bound.to_key(), pages_max, &mut on_flagged)?;
+    // A step is not cut: what it did counts against whatever comes after it.
+    budget.spend((pages_max + 2 * leftovers.len()) as u32);
     for leftover in leftovers {
         match leftover {
             Leftover::Run(run) => trees.store.free_run(&run),

@@ -29,6 +29,7 @@ pub struct RangeRead {
     next_key: Vec<u8>,
     kvs: KvList,
     sorted: Vec<Row>,
+    sorted_size_bytes: usize,
     /// Rows that passed the filters and are or were in `kvs` or `sorted`.
     kept: u64,
     /// Keys of the range before `next_key`.
@@ -129,6 +130,7 @@ impl RangeRead {
             phase: Phase::Gather,
             kvs: KvList::default(),
             sorted: Vec::new(),
+            sorted_size_bytes: 0,
             kept: 0,
             matched: 0,
             more: false,
@@ -144,9 +146,9 @@ impl RangeRead {
         self.at
     }
 
-    /// Bytes gathered so far and not handed out.
+    /// Bytes of what has been gathered and not yet taken, for a budget of answers.
     pub fn gathered_size_bytes(&self) -> usize {
-        self.kvs.size_bytes()
+        self.kvs.size_bytes() + self.sorted_size_bytes
     }
 
     /// Hands out what has been gathered so far, for a stream; `None` while nothing can be sent yet
@@ -167,6 +169,7 @@ impl RangeRead {
         self.next_key.extend_from_slice(&self.request.key);
         self.kvs.clear();
         self.sorted.clear();
+        self.sorted_size_bytes = 0;
         (self.kept, self.matched, self.more, self.later_delta) = (0, 0, false, 0);
         self.next_event = Position::first_of(at + 1);
     }
@@ -301,6 +304,7 @@ impl RangeRead {
             self.kvs.push(kv);
             return Ok(true);
         }
+        self.sorted_size_bytes += Row::size_bytes(key, value);
         self.sorted.push(Row {
             key: key.to_vec(),
             value: value.to_vec(),
@@ -328,7 +332,9 @@ impl RangeRead {
         });
         let limit = self.request.limit;
         if limit != 0 && limit < self.sorted.len() as u64 {
-            self.sorted.truncate(limit as usize);
+            let cut = self.sorted.drain(limit as usize..);
+            self.sorted_size_bytes -=
+                cut.map(|row| Row::size_bytes(&row.key, &row.value)).sum::<usize>();
             self.more = true;
         }
     }
@@ -421,6 +427,7 @@ impl RangeRead {
 
     fn finish(&mut self, current: i64) -> RangeResponse {
         self.sort_and_cut();
+        self.sorted_size_bytes = 0;
         for row in self.sorted.drain(..) {
             let value: &[u8] = if self.request.keys_only { &[] } else { &row.value };
             self.kvs.push(KeyValue {
@@ -443,6 +450,10 @@ impl RangeRead {
 }
 
 impl Row {
+    fn size_bytes(key: &[u8], value: &[u8]) -> usize {
+        size_of::<Row>() + key.len() + value.len()
+    }
+
     fn compare(&self, other: &Row, target: SortTarget) -> Ordering {
         match target {
             SortTarget::Key => self.key.cmp(&other.key),

@@ -172,6 +172,29 @@ impl<M: PageMap> Trees<M> {
         Ok(replaced.filter(|version| !version.is_tombstone()))
     }
 
+    /// Reads the pages that a change of `key`, with its lease, may read.
+    pub(crate) fn warm_change(&self, key: &[u8], lease: i64) -> Result<(), Corruption> {
+        let Trees { store, keys, history, system, .. } = self;
+        keys.warm(store, key)?;
+        let last = Position { main: i64::MAX, sub: u32::MAX };
+        history.warm(store, &last.to_key())?;
+        let mut leases = [lease, 0];
+        if let Some(newest) = self.newest(key)? {
+            let far = newest.chain.next_jump.filter(|far| self.compact_revision <= far.at.main);
+            if let Some(far) = far {
+                self.record(far.at)?;
+            }
+            if let Some(content) = newest.content {
+                self.value(content.value)?;
+                leases[1] = content.lease;
+            }
+        }
+        for id in leases.into_iter().filter(|id| *id != 0) {
+            lease::warm(store, system, id, key)?;
+        }
+        Ok(())
+    }
+
     // ---- one change ----
 
     /// Changes `key` at position `at`, which is newer than all of history. Returns false, having

@@ -7,10 +7,10 @@
 //! further bitmap pages, but each at most once an interval. The list of freed pages is the only
 //! thing allocated at the end; it is given pages until it fits.
 //!
-//! Invariants: a page is in exactly one state: used, free (bit), or pending; pages freed in interval
-//! k are pending in k and k + 1 and taken in k + 2 at the earliest; the lowest number is taken
-//! first, a run within one bitmap page or else at the file's end. What is taken is a function of the
-//! sequence of calls alone: hints only skip what cannot be taken.
+//! Invariants: a page is in exactly one state: used, free (bit), or pending; pages freed in
+//! interval k are pending in k and k + 1 and taken in k + 2 at the earliest; the lowest number is
+//! taken first, a run within one bitmap page or else at the file's end. What is taken is a function
+//! of the sequence of calls alone: hints only skip what cannot be taken.
 
 use super::layout::{PAGE_CONTENT_BYTES, PageRef};
 use super::limits::{

@@ -80,8 +80,8 @@ impl fmt::Display for MetaBroken {
 ///
 /// `Ok(None)` when neither was ever written. One broken slot beside a valid one is what a crash in
 /// the middle of a checkpoint leaves, and costs nothing: the log is kept from the older one on. A
-/// broken one beside one never written may be a first checkpoint that was torn: the caller may start
-/// again only if its log begins at the first entry.
+/// broken one beside one never written may be a first checkpoint that was torn: the caller may
+/// start again only if its log begins at the first entry.
 pub fn choose_meta(slot_0: &[u8], slot_1: &[u8]) -> Result<Option<Meta>, MetaBroken> {
     let metas = [check_meta(slot_0, 0), check_meta(slot_1, 1)];
     let slots = [slot_state(slot_0, &metas[0]), slot_state(slot_1, &metas[1])];

@@ -80,7 +80,8 @@ pub struct LeafCell<'p> {
 /// A child, borrowed from a page or a list of cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BranchCell<'p> {
-    /// At or below every key of the child and above every key of the one before; empty in the first.
+    /// At or below every key of the child and above every key of the one before; empty in the
+    /// first.
     pub key: StoredKey<'p>,
     /// The child's page.
     pub child: PageNumber,

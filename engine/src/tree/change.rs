@@ -1,8 +1,8 @@
 //! Inserting, replacing and removing one entry.
 //!
-//! Everything on the way down is read before the first change. The pages on the way are touched from
-//! the root down, so that a page of this interval always has a parent of this interval; sums in the
-//! branches are corrected from the leaf up.
+//! Everything on the way down is read before the first change. The pages on the way are touched
+//! from the root down, so that a page of this interval always has a parent of this interval; sums
+//! in the branches are corrected from the leaf up.
 //! Invariants: a branch's sums are exact, the visit flag too; an insert or removal that cannot be
 //! done inside its leaf goes on in `regroup`.
 

@@ -1,7 +1,8 @@
 //! A place in a tree that moves both ways, borrowing from the pages.
 //!
-//! Invariants: it lives no longer than a step and sees the tree as it was when it was made; it holds
-//! the pages from the root to its leaf and allocates nothing. A long key is borrowed from its run.
+//! Invariants: it lives no longer than a step and sees the tree as it was when it was made; it
+//! holds the pages from the root to its leaf and allocates nothing. A long key is borrowed from its
+//! run.
 
 use super::search::{compare, search_branch, search_leaf, whole_key};
 use super::{Mark, Tree};

@@ -1,10 +1,10 @@
 //! B+tree over pages: ordered entries with weights and flags summed up in the branches.
 //!
 //! A [`Tree`] is a small value; every operation takes the store of its pages. Entries are {key,
-//! value, mark}; keys are ordered as byte strings. After an operation that changes the tree returned
-//! `Corruption`, the tree and the store may be in the middle of a change and must be opened again
-//! from their checkpoint. [`Tree::warm`] reads beforehand what a change of a key may read, so that
-//! the change itself cannot fail.
+//! value, mark}; keys are ordered as byte strings. After an operation that changes the tree
+//! returned `Corruption`, the tree and the store may be in the middle of a change and must be
+//! opened again from their checkpoint. [`Tree::warm`] reads beforehand what a change of a key may
+//! read, so that the change itself cannot fail.
 //!
 //! Floors: `change` and `trim` find what is to be changed (`search`) and change a page; `regroup`
 //! moves cells between pages where one is too full or too empty.

@@ -2,8 +2,8 @@
 //!
 //! The cells of one page, or of it and a neighbour, are gathered in order with the change among
 //! them, cut into one to three groups, and written back; their parent's cells for them are replaced
-//! by new ones, which is the same kind of change one level up. So nothing here can fail half way for
-//! lack of room: a separator that grew makes its branch regroup in turn.
+//! by new ones, which is the same kind of change one level up. So nothing here can fail half way
+//! for lack of room: a separator that grew makes its branch regroup in turn.
 //!
 //! A full page first looks for room in a neighbour (which keeps pages fuller than splitting at
 //! once), then splits; at the right edge an appended cell gets a page of its own and the full one
@@ -314,8 +314,8 @@ fn free_separators<M: PageMap>(
     }
 }
 
-/// The neighbours of the page at `depth`, left one first: slot and bytes in use, with the bytes that
-/// the separator between them would take inside a branch.
+/// The neighbours of the page at `depth`, left one first: slot and bytes in use, with the bytes
+/// that the separator between them would take inside a branch.
 fn neighbours<M: PageMap>(
     store: &Store<M>,
     path: &Path,

@@ -1,7 +1,7 @@
 //! The whole structure, checked: for tests, the simulator and an operator's command.
 //!
-//! Unreadable pages are errors; a broken invariant panics, since only this program can have made it:
-//! every page passed its parent's checksum.
+//! Unreadable pages are errors; a broken invariant panics, since only this program can have made
+//! it: every page passed its parent's checksum.
 
 use super::search::whole_key;
 use super::{Mark, Summary, Tree};

@@ -89,7 +89,7 @@ impl Application for FuzzApplication {
     }
 
     fn gone(&mut self, _: StreamId, method: u32) -> Work {
-        if method % 3 == 0 { Work::Lingers } else { Work::Cancelled }
+        if method.is_multiple_of(3) { Work::Lingers } else { Work::Cancelled }
     }
 
     fn writable(&mut self, transmit: &mut Transmit, stream: StreamId, _: u32) {
@@ -97,7 +97,7 @@ impl Application for FuzzApplication {
     }
 
     fn http_request(&mut self, transmit: &mut Transmit, id: StreamId, verb: &[u8], path: &[u8]) {
-        if path.len() % 2 == 0 {
+        if path.len().is_multiple_of(2) {
             transmit.respond(id, 200, "text/plain", verb);
         }
     }

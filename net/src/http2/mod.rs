@@ -13,6 +13,7 @@
 mod application;
 mod clock;
 mod connection;
+mod control;
 mod deliver;
 mod flow_control;
 pub mod frame;

@@ -126,7 +126,7 @@ impl<M: PageMap> Replica<M> {
         self.engine.checkpoint_durable(interval);
         self.checkpoint.older_index = older.index;
         self.checkpoint.durable = newest;
-        wal.on_checkpoint(DEFAULT_GROUP, older, fx);
+        wal.on_checkpoint(DEFAULT_GROUP, older);
         metrics.add(Scalar::Checkpoints, 1);
         metrics.observe_us(Histogram::BackendCommit, self.now_us - flight.started_us);
         self.punch_holes(fx);

@@ -76,6 +76,7 @@ pub(crate) struct Replica<M> {
     stage: Stage,
     work_units_left: u32,
     needs_step: bool,
+    is_wal_full: bool,
 }
 
 /// How far the group has come since the start of the process.
@@ -119,6 +120,11 @@ impl<M: PageMap> Replica<M> {
             fx.step_again = true;
         }
         fx.wake_at(self.next_wake_us());
+    }
+
+    /// The WAL takes no more for now (or does again).
+    pub fn set_wal_full(&mut self, is_full: bool) {
+        self.is_wal_full = is_full;
     }
 
     /// The durable pages, for a world that keeps them on the heap.

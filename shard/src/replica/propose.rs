@@ -19,7 +19,7 @@ impl<M: PageMap> Replica<M> {
         if self.stage == Stage::Stopping {
             return self.fail(origin, Unavailable::Stopped);
         }
-        if !self.pending.has_room() {
+        if !self.pending.has_room() || self.is_wal_full {
             return self.fail(origin, Unavailable::TooManyRequests);
         }
         if let ProposalClass::Write { cost_bytes } = class

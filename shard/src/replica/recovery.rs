@@ -40,6 +40,8 @@ pub enum StartError {
         /// Last index of it.
         last_index: u64,
     },
+    /// The WAL lost a frame that may have held this group's vote.
+    HardStateLost,
     /// The WAL begins after the checkpoint ends.
     WalGap {
         /// Applied index of the checkpoint.
@@ -71,6 +73,10 @@ impl fmt::Display for StartError {
                 f,
                 "the WAL is damaged: entries {first_index} to {last_index} were synced and cannot \
                  be read any more"
+            ),
+            StartError::HardStateLost => write!(
+                f,
+                "the WAL is damaged: a synced frame is lost with all that says what was in it"
             ),
             StartError::WalGap { checkpoint_index, first_index } => write!(
                 f,
@@ -119,6 +125,9 @@ impl RecoveredGroup {
             return Err(StartError::WalDamaged { first_index, last_index });
         }
         let state = &group.state;
+        if state.is_damaged {
+            return Err(StartError::HardStateLost);
+        }
         let hard_state = HardState {
             term: Term(state.hard_state.term),
             vote: (state.hard_state.vote != 0).then_some(ReplicaId(state.hard_state.vote)),
@@ -212,6 +221,7 @@ impl<M: PageMap> Replica<M> {
             stage: Stage::Starting,
             work_units_left: 0,
             needs_step: false,
+            is_wal_full: false,
             engine,
             config,
         };

@@ -4,7 +4,7 @@
 //! order, bounded by the credit that the replica gave; a watch's end overtakes none of its events.
 //! Source: docs/format/wire.md.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use engine::api::EventList;
 use net::etcd::cancel_reason;
@@ -26,6 +26,8 @@ use crate::metrics::Scalar;
 pub(super) struct BinarySession {
     session: WireSession,
     watches: Watches,
+    /// Watches that wait for credit or room.
+    backlogged: BTreeSet<u64>,
     /// The session stopped before the end of its input: it goes on when there is room.
     is_input_paused: bool,
 }
@@ -36,6 +38,17 @@ type Watches = BTreeMap<u64, Watch>;
 #[derive(Default)]
 struct Watch {
     backlog: VecDeque<Backlog>,
+}
+
+/// Where a watch stands after it was told what could be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WatchState {
+    /// Something waits for credit or room.
+    Owed,
+    /// Nothing is owed.
+    Clear,
+    /// It was told its end.
+    Over,
 }
 
 enum Backlog {
@@ -60,25 +73,27 @@ impl BinarySession {
         BinarySession {
             session: WireSession::new(identity, limits),
             watches: Watches::new(),
+            backlogged: BTreeSet::new(),
             is_input_paused: false,
         }
     }
 
     pub fn feed(&mut self, connection: ConnectionId, bytes: &[u8], context: &mut Context) {
-        let BinarySession { session, watches, .. } = self;
-        let outcome = session.feed(bytes, &mut Program { connection, watches, context });
+        let BinarySession { session, watches, backlogged, .. } = self;
+        let mut program = Program { connection, watches, backlogged, context };
+        let outcome = session.feed(bytes, &mut program);
         self.is_input_paused = outcome == FeedOutcome::Paused;
     }
 
     /// Bytes to send, and input that waited for room.
     pub fn take_output(&mut self, connection: ConnectionId, context: &mut Context) -> Vec<u8> {
         let bytes = self.session.outbox().take_output(Vec::new());
-        for (id, watch) in &mut self.watches {
-            watch.drain(connection, *id, self.session.outbox(), context);
+        let backlogged: Vec<_> = self.backlogged.iter().copied().collect();
+        for id in backlogged {
+            let BinarySession { session, watches, backlogged, .. } = &mut *self;
+            let mut program = Program { connection, watches, backlogged, context };
+            program.drain(id, session.outbox());
         }
-        self.watches.retain(|id, watch| {
-            !watch.backlog.is_empty() || self.session.outbox().watch_credit_bytes(*id).is_some()
-        });
         if self.is_input_paused && !self.session.congested() {
             self.feed(connection, &[], context);
         }
@@ -155,24 +170,26 @@ impl BinarySession {
         delivery: &WatchDelivery,
         context: &mut Context,
     ) {
-        let Some(watch) = self.watches.get_mut(&id) else { return };
+        let BinarySession { session, watches, backlogged, .. } = self;
+        let Some(watch) = watches.get_mut(&id) else { return };
         watch.backlog.push_back(Backlog::Events {
             header: ReplyHeader { revision: batch.header_revision, raft_term: batch.raft_term },
             events: super::grpc_answer::events_of(batch, delivery),
             credit_bytes: delivery.size_bytes,
         });
-        watch.drain(connection, id, self.session.outbox(), context);
+        let mut program = Program { connection, watches, backlogged, context };
+        program.drain(id, session.outbox());
     }
 
     pub fn on_notice(&mut self, notice: &WatchNotice, context: &mut Context) {
         let id = notice.origin.stream;
         let connection = notice.origin.connection;
         let header = ReplyHeader { revision: notice.revision, raft_term: notice.raft_term };
-        let outbox = self.session.outbox();
+        let BinarySession { session, watches, backlogged, .. } = self;
         let canceled =
             |compact_revision, reason| Backlog::Canceled { header, compact_revision, reason };
         let owed = match notice.kind {
-            WatchNoticeKind::Created => return outbox.watch_created(id, header),
+            WatchNoticeKind::Created => return session.outbox().watch_created(id, header),
             WatchNoticeKind::Progress => Backlog::Progress(header),
             WatchNoticeKind::Canceled => canceled(0, ""),
             WatchNoticeKind::Compacted { compact_revision } => canceled(compact_revision, ""),
@@ -183,9 +200,10 @@ impl BinarySession {
             WatchNoticeKind::RefusedEmptyRange => canceled(0, cancel_reason::RANGE_EMPTY),
             WatchNoticeKind::RefusedTooMany => canceled(0, TOO_MANY),
         };
-        let Some(watch) = self.watches.get_mut(&id) else { return };
+        let Some(watch) = watches.get_mut(&id) else { return };
         watch.backlog.push_back(owed);
-        watch.drain(connection, id, outbox, context);
+        let mut program = Program { connection, watches, backlogged, context };
+        program.drain(id, session.outbox());
     }
 }
 
@@ -199,7 +217,7 @@ impl Watch {
         id: u64,
         outbox: &mut Outbox,
         context: &mut Context,
-    ) {
+    ) -> WatchState {
         while let Some(first) = self.backlog.front() {
             match first {
                 Backlog::Events { header, events, credit_bytes } => {
@@ -210,7 +228,7 @@ impl Watch {
                             Delivery::Sent { .. }
                         );
                     if !is_over && !sent {
-                        return;
+                        return WatchState::Owed;
                     }
                     let size_bytes = *credit_bytes;
                     context.call(connection, id, Call::WatchCredit { size_bytes });
@@ -222,16 +240,19 @@ impl Watch {
                     outbox.watch_canceled(id, *header, canceled);
                     context.metrics.subtract(Scalar::WatchStreams, 1);
                     context.call(connection, id, Call::WatchStreamClosed);
+                    return WatchState::Over;
                 }
             }
             self.backlog.pop_front();
         }
+        WatchState::Clear
     }
 }
 
 struct Program<'a> {
     connection: ConnectionId,
     watches: &'a mut Watches,
+    backlogged: &'a mut BTreeSet<u64>,
     context: &'a mut Context,
 }
 
@@ -249,13 +270,24 @@ impl WireApplication for Program<'_> {
     }
 
     fn on_watch_credit(&mut self, outbox: &mut Outbox, id: u64, _credit_bytes: i64) {
-        if let Some(watch) = self.watches.get_mut(&id) {
-            watch.drain(self.connection, id, outbox, self.context);
-        }
+        self.drain(id, outbox);
     }
 }
 
 impl Program<'_> {
+    /// Tells a watch what it is owed, and remembers whether anything is left.
+    fn drain(&mut self, id: u64, outbox: &mut Outbox) {
+        let Some(watch) = self.watches.get_mut(&id) else { return };
+        let state = watch.drain(self.connection, id, outbox, self.context);
+        match state {
+            WatchState::Owed => self.backlogged.insert(id),
+            WatchState::Clear | WatchState::Over => self.backlogged.remove(&id),
+        };
+        if state == WatchState::Over {
+            self.watches.remove(&id);
+        }
+    }
+
     fn call_of(&mut self, id: u64, request: Request<'_>) -> Result<Call, Status> {
         if self.context.is_stopping {
             return Err(status::STOPPED);

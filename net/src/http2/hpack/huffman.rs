@@ -175,7 +175,7 @@ mod tests {
             let (code, count) = codes[usize::from(byte)];
             bits.extend((0..count).rev().map(|bit| code >> bit & 1 == 1));
         }
-        while bits.len() % 8 != 0 {
+        while !bits.len().is_multiple_of(8) {
             bits.push(true);
         }
         bits.chunks(8).map(|octet| octet.iter().fold(0, |a, &bit| a << 1 | u8::from(bit))).collect()
