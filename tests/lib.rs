@@ -2,4 +2,5 @@
 //!
 //! Which harness finds which bug: README.md beside this file.
 
+pub mod process;
 pub mod sim;

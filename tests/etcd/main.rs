@@ -1,0 +1,108 @@
+//! etcd's API over the wire against real processes: corestone on both drivers, and the real etcd
+//! where it is found, all held to the same recorded answers.
+
+#![allow(clippy::unwrap_used, reason = "all of it is test, and only test functions may by default")]
+
+mod client;
+mod endurance;
+mod etcdctl;
+mod load;
+mod print;
+mod read;
+mod script;
+
+use std::future::Future;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use ::tests::process::{IoDriver, Member, Program, etcd_binary};
+
+/// Every test of the list, once for each program.
+macro_rules! tests {
+    ($(fn $name:ident($program:ident) $body:block)+) => {
+        mod portable {
+            $(#[test] fn $name() {
+                super::case::$name(&super::portable());
+            })+
+        }
+        mod uring {
+            $(#[test] fn $name() {
+                super::uring().iter().for_each(super::case::$name);
+            })+
+        }
+        mod real_etcd {
+            $(#[test] fn $name() {
+                super::real_etcd().iter().for_each(super::case::$name);
+            })+
+        }
+        mod case {
+            use super::*;
+            $(pub fn $name($program: &Program) $body)+
+        }
+    };
+}
+
+tests! {
+    fn compaction(program) { script::check("compaction", program) }
+    fn etcdctl_3_4(program) { etcdctl::check("3.4", program) }
+    fn etcdctl_3_7(program) { etcdctl::check("3.7", program) }
+    fn fragments(program) { load::fragments(program) }
+    fn keep_alive(program) { endurance::keep_alive(program) }
+    fn kubernetes(program) { script::check("kubernetes", program) }
+    fn kv(program) { script::check("kv", program) }
+    fn lease(program) { script::check("lease", program) }
+    fn maintenance(program) { script::check("maintenance", program) }
+    fn many_watches(program) { load::many_watches(program) }
+    fn oversized(program) { endurance::oversized(program) }
+    fn pause(program) { endurance::pause(program) }
+    fn progress_notices(program) { endurance::progress_notices(program) }
+    fn quota(program) { endurance::quota(program) }
+    fn restart(program) { endurance::restart(program) }
+    fn slow_reader(program) { load::slow_reader(program) }
+    fn txn(program) { script::check("txn", program) }
+    fn watch(program) { script::check("watch", program) }
+}
+
+fn portable() -> Program {
+    Program::Corestone(IoDriver::Portable)
+}
+
+/// corestone on io_uring, where it would choose that by itself.
+fn uring() -> Option<Program> {
+    static IS_CHOSEN: OnceLock<bool> = OnceLock::new();
+    let is_chosen = IS_CHOSEN.get_or_init(|| {
+        let member = Member::start(&Program::Corestone(IoDriver::Auto), &[]);
+        member.log().contains(r#""io-driver":"uring""#)
+    });
+    if !is_chosen {
+        println!("skipped: io_uring cannot be used here");
+    }
+    is_chosen.then_some(Program::Corestone(IoDriver::Uring))
+}
+
+fn real_etcd() -> Option<Program> {
+    let found = etcd_binary().map(Program::Etcd);
+    if found.is_none() {
+        println!("skipped: no etcd on the path, nor in CORESTONE_TEST_ETCD");
+    }
+    found
+}
+
+/// Runs one test's calls to their end.
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
+}
+
+/// The result of what has to come in time.
+///
+/// # Panics
+/// When it does not.
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.expect("an answer in time")
+}
+
+/// For one answer, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,296 @@
+//! One member of one cluster as a process.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::{LogCapture, corestone_binary};
+
+/// How corestone talks to the kernel; `--io-driver`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoDriver {
+    /// What the machine allows.
+    Auto,
+    /// epoll and ordinary writes.
+    Portable,
+    /// io_uring.
+    Uring,
+}
+
+impl IoDriver {
+    fn flag(self) -> &'static str {
+        match self {
+            IoDriver::Auto => "--io-driver=auto",
+            IoDriver::Portable => "--io-driver=portable",
+            IoDriver::Uring => "--io-driver=uring",
+        }
+    }
+}
+
+/// Which program serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// This tree's binary.
+    Corestone(IoDriver),
+    /// The real etcd, at this path.
+    Etcd(PathBuf),
+}
+
+/// Why a member did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// It ended before it was ready; the end of its log.
+    Ended(String),
+    /// It was not ready in [`READY_PATIENCE`]; the end of its log.
+    NotReady(String),
+}
+
+/// A running (or killed, or stopped) process and its data directory. Dropping it kills the process
+/// and removes the directory.
+pub struct Member {
+    program: Program,
+    flags: Vec<String>,
+    directory: TempDir,
+    ports: Ports,
+    child: Child,
+    log: LogCapture,
+}
+
+impl Member {
+    /// Starts a cluster of one with an empty data directory and waits until it serves. `flags` are
+    /// added to those every member gets.
+    ///
+    /// # Panics
+    /// When it does not serve in time; the message holds the end of its log.
+    pub fn start(program: &Program, flags: &[&str]) -> Member {
+        match Member::try_start(program, flags) {
+            Ok(member) => member,
+            Err(error) => panic!("{program:?} did not start: {error:?}"),
+        }
+    }
+
+    /// As [`Member::start`].
+    ///
+    /// # Errors
+    /// When the process ends, or is not ready in time.
+    pub fn try_start(program: &Program, flags: &[&str]) -> Result<Member, StartError> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match Member::start_on_free_ports(program, flags) {
+                // Somebody took the port between our look at it and the member's.
+                Err(StartError::Ended(log))
+                    if log.contains("in use") && attempts < PORT_ATTEMPTS_MAX => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn start_on_free_ports(program: &Program, flags: &[&str]) -> Result<Member, StartError> {
+        let directory = TempDir::new().expect("a temporary directory can be made");
+        let ports = Ports::free();
+        let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
+        let mut child = spawn(program, directory.path(), &ports, &flags);
+        let stderr = child.stderr.take().expect("standard error is a pipe");
+        let log = LogCapture::start(stderr);
+        let program = program.clone();
+        let mut member = Member { program, flags, directory, ports, child, log };
+        member.wait_until_ready()?;
+        Ok(member)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<(), StartError> {
+        if self.log.wait_for(READY_LINE, READY_PATIENCE).is_some() {
+            return Ok(());
+        }
+        let has_ended = self.child.try_wait().is_ok_and(|status| status.is_some());
+        let log = self.log.tail(LINES_SHOWN);
+        Err(if has_ended { StartError::Ended(log) } else { StartError::NotReady(log) })
+    }
+
+    /// Where clients connect.
+    pub fn client_url(&self) -> String {
+        url(self.ports.client)
+    }
+
+    /// Where peers would connect.
+    pub fn peer_url(&self) -> String {
+        url(self.ports.peer)
+    }
+
+    /// Where clients of corestone's own protocol connect.
+    pub fn binary_address(&self) -> (&'static str, u16) {
+        ("127.0.0.1", self.ports.binary)
+    }
+
+    /// The program that serves.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// The log of the running process.
+    pub fn log(&self) -> &LogCapture {
+        &self.log
+    }
+
+    /// The data directory.
+    pub fn data_directory(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Whether the process still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_none())
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).expect("process ids are small");
+        let pid = Pid::from_raw(id).expect("process ids are not zero");
+        kill_process(pid, signal).expect("a child that was not waited for takes signals");
+    }
+
+    /// SIGSTOP: the process is there and answers nothing.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a killed child ends");
+    }
+
+    /// SIGTERM, and waits for the end.
+    ///
+    /// # Panics
+    /// When the process does not end in [`STOP_PATIENCE`].
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        let deadline = Instant::now() + STOP_PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "still running after SIGTERM:\n{}",
+                self.log.tail(LINES_SHOWN)
+            );
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// Starts again on the same directory and ports, after [`Member::kill`] or
+    /// [`Member::terminate`].
+    ///
+    /// # Panics
+    /// When the process still runs, or does not serve in time.
+    pub fn restart(&mut self) {
+        assert!(!self.is_running(), "a member is stopped before it is started again");
+        self.child = spawn(&self.program, self.directory.path(), &self.ports, &self.flags);
+        let stderr = self.child.stderr.take().expect("standard error is a pipe");
+        self.log = LogCapture::start(stderr);
+        if let Err(error) = self.wait_until_ready() {
+            panic!("{:?} did not start again: {error:?}", self.program);
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // Errors mean that it has ended already, which is all that is wanted here.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the end of {:?}'s log:\n{}", self.program, self.log.tail(LINES_SHOWN));
+        }
+    }
+}
+
+fn spawn(program: &Program, directory: &Path, ports: &Ports, flags: &[String]) -> Child {
+    let mut command = match program {
+        Program::Corestone(driver) => {
+            let mut command = Command::new(corestone_binary());
+            command.arg(driver.flag());
+            command.arg(format!("--listen-binary-urls={}", url(ports.binary)));
+            command
+        }
+        Program::Etcd(path) => Command::new(path),
+    };
+    let (client_url, peer_url) = (url(ports.client), url(ports.peer));
+    command
+        .arg(format!("--data-dir={}", directory.join("data").display()))
+        .arg("--name=default")
+        .arg(format!("--listen-client-urls={client_url}"))
+        .arg(format!("--advertise-client-urls={client_url}"))
+        .arg(format!("--listen-peer-urls={peer_url}"))
+        .arg(format!("--initial-advertise-peer-urls={peer_url}"))
+        .arg(format!("--initial-cluster=default={peer_url}"))
+        .args(flags)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    for (name, _) in std::env::vars_os() {
+        // Both programs take their flags from the environment too.
+        if name.to_str().is_some_and(|name| name.starts_with("ETCD_")) {
+            command.env_remove(name);
+        }
+    }
+    command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// Where a member listens, all on loopback.
+struct Ports {
+    client: u16,
+    peer: u16,
+    binary: u16,
+}
+
+impl Ports {
+    /// Different ports that nobody listens on now.
+    fn free() -> Ports {
+        let bind = || TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let listeners = [bind(), bind(), bind()];
+        let [client, peer, binary] = listeners
+            .map(|listener| listener.local_addr().expect("a bound socket has an address").port());
+        Ports { client, peer, binary }
+    }
+}
+
+fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+/// What a member of either program logs when clients may connect.
+const READY_LINE: &str = "ready to serve client requests";
+/// From start to ready, with a recovery and a busy machine in between.
+const READY_PATIENCE: Duration = Duration::from_secs(60);
+/// From SIGTERM to the end.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+/// Between looks at a process that is asked to end.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Tries to find ports that stay free until they are bound.
+const PORT_ATTEMPTS_MAX: usize = 5;
+/// Log lines in the message of a failing test.
+const LINES_SHOWN: usize = 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_ends_at_once_is_told_from_one_that_serves() {
+        let program = Program::Etcd(PathBuf::from("/bin/false"));
+        let error = Member::try_start(&program, &[]).err().unwrap();
+        assert!(matches!(error, StartError::Ended(_)), "{error:?}");
+    }
+}
