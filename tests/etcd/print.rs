@@ -177,7 +177,7 @@ fn is_header(message: &DynamicMessage) -> bool {
 }
 
 /// Kubernetes parses it: three numbers, perhaps with a suffix.
-fn version(text: &str) -> String {
+pub fn version(text: &str) -> String {
     let numbers = text.split('-').next().unwrap_or_default();
     let parts: Vec<&str> = numbers.split('.').collect();
     let is_semantic = parts.len() == 3 && parts.iter().all(|part| part.parse::<u32>().is_ok());

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Calls on streams: `open NAME Watch.Watch`, `send NAME ...`, `receive NAME`, `events NAME COUNT`,
-//! `progress NAME`, `half-close NAME`, `end NAME`, `drop NAME`. A call may begin with
+//! `progress NAME`, `half-close NAME`, `end NAME`, `drop NAME`. Over HTTP/1.1: `http POST /path body`. A call may begin with
 //! `with name=value`, which is metadata. In requests `$+3` is the third revision of the case,
 //! `$member` the member's id, `$x(5)` five letters, and `@3{... % ...}` three copies with numbers.
 //!
@@ -17,6 +17,7 @@
 //! commit the change if you understand what caused it.
 
 mod expand;
+mod http;
 mod parse;
 mod run;
 

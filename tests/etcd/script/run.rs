@@ -7,12 +7,14 @@ use tests::process::Member;
 use tokio::time::{Instant, timeout};
 
 use super::expand::expand;
+use super::http;
 use crate::client::{Client, Metadata, Method, Stream};
 use crate::print::{Frame, error_line};
 use crate::read::{id, list, number};
 
 /// A connection, the streams a case has opened, and what its answers are told relative to.
 pub struct Runner {
+    url: String,
     client: Client,
     frame: Frame,
     streams: BTreeMap<String, Stream>,
@@ -27,7 +29,7 @@ impl Runner {
             member_id: id(&status, "header.member_id"),
             base_revision: 0,
         };
-        Runner { client, frame, streams: BTreeMap::new() }
+        Runner { url: member.client_url(), client, frame, streams: BTreeMap::new() }
     }
 
     /// Begins a case: no streams, no keys, no leases; revisions count from here.
@@ -67,6 +69,9 @@ impl Runner {
         let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
         if word.contains('.') {
             return self.call(word, rest, &metadata).await;
+        }
+        if word == "http" {
+            return vec![http::ask(&self.url, rest, &self.frame).await];
         }
         let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
         if word == "open" {
