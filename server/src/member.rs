@@ -456,5 +456,6 @@ const STOP_WAIT_MAX: Duration = Duration::from_secs(5);
 const ANSWER_BUDGET_SHARE: usize = 8;
 /// Bytes of log after which a checkpoint interval ends.
 const INTERVAL_BYTES_MAX: u64 = 64 << 20;
-/// Dirty pages after which one ends: sealing that many takes less than 5 ms.
-const INTERVAL_PAGES_MAX: u32 = 8192;
+/// Dirty pages after which one ends. A page that is changed in every interval is written in every
+/// interval, so longer intervals cost less; sealing this many takes some 20 ms, once in that many.
+const INTERVAL_PAGES_MAX: u32 = 24 * 1024;

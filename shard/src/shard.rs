@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::effect::{Effect, Effects};
 use crate::input::{CoreId, Input};
 use crate::message::Message;
-use crate::metrics::{Histogram, MethodLabels, Metrics};
+use crate::metrics::{Histogram, MethodLabels, Metrics, Scalar};
 use crate::replica::{DEFAULT_GROUP, RecoveredGroup, Replica, StartError, choose_checkpoint};
 use crate::session::{Context, Front};
 use crate::wal::ShardWal;
@@ -134,6 +134,7 @@ impl<M: PageMap> Shard<M> {
 
     /// Tells how long a step took, for the figures.
     pub fn observe_step_us(&mut self, us: u64) {
+        self.front.context.metrics.add(Scalar::Steps, 1);
         self.front.context.metrics.observe_us(Histogram::Step, us);
     }
 

@@ -56,9 +56,10 @@ impl Arena {
     }
 
     /// Lets an image go.
-    pub fn remove(&mut self, page: PageNumber) {
+    pub fn remove(&mut self, page: PageNumber) -> usize {
         let image = self.images.remove(&page).expect("an image is removed once");
         self.bytes -= image.bytes.len() as u64;
+        image.bytes.len()
     }
 
     /// Bytes of all images.

@@ -67,6 +67,8 @@ pub(super) struct Freelist {
     pub pending: Vec<Extent>,
     /// Freed in the last interval: sorted, joined.
     pub pending_before: Vec<Extent>,
+    /// Pages in both lists: asked for at every write.
+    pub pending_pages: u64,
     /// Pages that hold `pending_before` in the last checkpoint.
     pub list_pages: Vec<PageNumber>,
     /// No bitmap before this one has a free page.
@@ -245,6 +247,7 @@ impl Freelist {
     pub fn free_later(&mut self, first: PageNumber, pages: u32) {
         assert!(2 <= first.0 && first.0 + pages as u64 <= self.page_count);
         self.pending.push(Extent { first: first.0, pages: pages as u64 });
+        self.pending_pages += pages as u64;
     }
 
     /// Gives back pages taken in this interval.
@@ -278,6 +281,7 @@ impl Freelist {
             self.free_later(page, 1);
         }
         let released = std::mem::take(&mut self.pending_before);
+        self.pending_pages -= released.iter().map(|extent| extent.pages).sum::<u64>();
         for &extent in &released {
             self.touch_extent(extent);
         }
@@ -296,7 +300,7 @@ impl Freelist {
 
     /// Pages freed and not free yet.
     pub fn pages_pending(&self) -> u64 {
-        self.pending.iter().chain(&self.pending_before).map(|extent| extent.pages).sum()
+        self.pending_pages
     }
 
     /// Pages of the freelist that have a number of this interval.

@@ -54,4 +54,8 @@ pub trait PageMap {
 
     /// The pages are about to be written again: what was verified of them no longer counts.
     fn forget(&self, first: PageNumber, count: u32);
+
+    /// The pages were written and synced by this process with the content that their parents name:
+    /// they count as verified. A map that verifies every read has nothing to do.
+    fn wrote(&self, _first: PageNumber, _count: u32) {}
 }

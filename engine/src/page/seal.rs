@@ -243,6 +243,7 @@ fn read_pending<M: PageMap>(
             buffer.copy_from_slice(bytes);
             let entry = u64::from_le_bytes(buffer);
             let extent = Extent { first: entry >> 16, pages: (entry & 0xffff) + 1 };
+            freelist.pending_pages += extent.pages;
             freelist.pending_before.push(extent);
         }
         next = PageRef::read_from_bytes(&content[..16]).expect("16 bytes are a reference");

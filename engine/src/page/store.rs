@@ -265,7 +265,8 @@ impl<M: PageMap> Store<M> {
         assert!(interval + 1 == self.interval && self.durable + 1 == interval);
         self.durable = interval;
         for page in std::mem::take(&mut self.in_flight) {
-            self.arena.remove(page);
+            let size_bytes = self.arena.remove(page);
+            self.map.wrote(page, (size_bytes / PAGE_SIZE_BYTES) as u32);
         }
     }
 

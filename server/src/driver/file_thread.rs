@@ -54,13 +54,18 @@ impl<W: Worker> FileThread<W> {
             while let Ok(order) = queue.recv() {
                 let outcome = worker.work(order);
                 let failed = outcome.is_err();
-                if let Some(outcome) = outcome.transpose()
-                    && report.send(outcome).is_err()
-                {
-                    return;
+                let mut has_news = false;
+                if let Some(outcome) = outcome.transpose() {
+                    has_news = true;
+                    if report.send(outcome).is_err() {
+                        return;
+                    }
                 }
-                done.fetch_sub(1, Ordering::SeqCst);
-                waker.wake();
+                // The core hears of reports, and of the end of all work: a stop waits for it.
+                let is_last = done.fetch_sub(1, Ordering::SeqCst) == 1;
+                if has_news || is_last {
+                    waker.wake();
+                }
                 if failed {
                     return;
                 }

@@ -100,6 +100,8 @@ pub struct Core<P, W> {
     pages: Option<FileThread<PageWorker>>,
     inputs: Vec<Input>,
     effects: Effects,
+    /// Pages written in this step.
+    page_batch: Vec<(u64, Arc<[u8]>)>,
     /// Text of metrics rendered for the next step.
     answers: Vec<Input>,
     is_shutdown_told: bool,
@@ -147,6 +149,7 @@ impl<P: Program, W: WalWriter> Core<P, W> {
             pages,
             inputs: Vec::new(),
             effects: Effects::default(),
+            page_batch: Vec::new(),
             answers: Vec::new(),
             is_shutdown_told: false,
             is_stopped: false,
@@ -323,6 +326,7 @@ impl<P: Program, W: WalWriter> Core<P, W> {
             self.submit_one(effect, now_us)?;
         }
         self.effects.list = list;
+        self.order_page_batch();
         for buffer in self.effects.spent.drain(..) {
             self.connections.give_back(buffer);
         }
@@ -355,7 +359,7 @@ impl<P: Program, W: WalWriter> Core<P, W> {
                 self.order_segment(SegmentOrder::Delete { segment });
             }
             Effect::PageWrite { first, bytes } => {
-                self.order_pages(PageOrder::Write { first, bytes });
+                self.page_batch.push((first, bytes));
             }
             Effect::PageSync { interval } => self.order_pages(PageOrder::Sync { interval }),
             Effect::MetaWrite { interval, slot, bytes } => {
@@ -390,7 +394,18 @@ impl<P: Program, W: WalWriter> Core<P, W> {
         segments.order(order);
     }
 
+    /// Page writes of a step go to their thread as one order, before any order behind them.
     fn order_pages(&mut self, order: PageOrder) {
+        self.order_page_batch();
+        let pages = self.pages.as_mut().expect("only a program with a page file writes pages");
+        pages.order(order);
+    }
+
+    fn order_page_batch(&mut self) {
+        if self.page_batch.is_empty() {
+            return;
+        }
+        let order = PageOrder::Write { pages: std::mem::take(&mut self.page_batch) };
         let pages = self.pages.as_mut().expect("only a program with a page file writes pages");
         pages.order(order);
     }

@@ -21,7 +21,7 @@
 use std::{
     cell::RefCell,
     fs::{File, OpenOptions},
-    io,
+    io::{self, IoSlice},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
     sync::{
@@ -199,6 +199,10 @@ impl PageMap for PageFileMap {
     fn forget(&self, first: PageNumber, count: u32) {
         self.state.borrow_mut().clear_all(first.0, count);
     }
+
+    fn wrote(&self, first: PageNumber, count: u32) {
+        self.state.borrow_mut().set_all(first.0, count);
+    }
 }
 
 impl Drop for PageFileMap {
@@ -213,12 +217,10 @@ impl Drop for PageFileMap {
 /// What the page thread is told. Done in this order, so that a sync covers the writes before it.
 #[derive(Debug)]
 pub enum PageOrder {
-    /// Write pages to their places.
+    /// Write pages to their places: first page and whole pages of each.
     Write {
-        /// First page.
-        first: u64,
-        /// Whole pages.
-        bytes: Arc<[u8]>,
+        /// In the order given.
+        pages: Vec<(u64, Arc<[u8]>)>,
     },
     /// Sync what was written.
     Sync {
@@ -276,6 +278,52 @@ impl PageWorker {
         Ok(())
     }
 
+    /// Writes pages, those that lie side by side in one call.
+    fn write_neighbours(&self, pages: &[(u64, Arc<[u8]>)]) -> Result<(), Fault> {
+        let pages_of = |bytes: &Arc<[u8]>| (bytes.len() / PAGE_SIZE_BYTES) as u64;
+        let mut rest = pages;
+        while let Some(((first, bytes), _)) = rest.split_first() {
+            assert!(2 <= *first, "pages 0 and 1 are the meta pages");
+            let mut end = first + pages_of(bytes);
+            let mut count = 1;
+            while let Some((next, bytes)) = rest.get(count)
+                && *next == end
+                && count < NEIGHBOURS_MAX
+            {
+                end += pages_of(bytes);
+                count += 1;
+            }
+            let (group, behind) = rest.split_at(count);
+            self.write_group(*first, group)?;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    fn write_group(&self, first: u64, group: &[(u64, Arc<[u8]>)]) -> Result<(), Fault> {
+        let slices: Vec<_> = group.iter().map(|(_, bytes)| IoSlice::new(bytes)).collect();
+        let size_bytes: usize = slices.iter().map(|slice| slice.len()).sum();
+        let offset = first * PAGE_SIZE_BYTES as u64;
+        let written = loop {
+            match rustix::io::pwritev(&self.file, &slices, offset) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    return Err(Fault::Pages { what: "write", first, error: error.into() });
+                }
+                Ok(written) => break written,
+            }
+        };
+        if written < size_bytes {
+            // What a signal or a full disk cut short goes page by page, which names the fault.
+            for (first, bytes) in group {
+                self.write(*first, bytes)?;
+            }
+        }
+        let end = first + (size_bytes / PAGE_SIZE_BYTES) as u64;
+        self.length_pages.fetch_max(end, Ordering::Release);
+        Ok(())
+    }
+
     fn sync(&self, first: u64) -> Result<(), Fault> {
         self.file.sync_data().map_err(|error| Fault::Pages { what: "sync", first, error })
     }
@@ -299,9 +347,8 @@ impl Worker for PageWorker {
 
     fn work(&mut self, order: PageOrder) -> Result<Option<PageReport>, Fault> {
         Ok(match order {
-            PageOrder::Write { first, bytes } => {
-                assert!(2 <= first, "pages 0 and 1 are the meta pages");
-                self.write(first, &bytes)?;
+            PageOrder::Write { pages } => {
+                self.write_neighbours(&pages)?;
                 None
             }
             PageOrder::Sync { interval } => {
@@ -398,6 +445,9 @@ fn render_fault(line: &mut [u8; 128], page: Option<usize>) -> usize {
 const RESERVED_BYTES: usize = 1 << 40;
 const RESERVED_BYTES_MIN: usize = 1 << 32;
 /// A run longer than this is read into memory that is given back.
+/// Pages and runs written in one call: within what the kernel takes.
+const NEIGHBOURS_MAX: usize = 256;
+
 const SCRATCH_KEPT_BYTES_MAX: usize = 64 << 10;
 
 #[cfg(test)]
@@ -428,7 +478,7 @@ mod tests {
         let mut file = opened();
         assert_eq!(file.meta, [None, None]);
         let bytes = page(7, 3);
-        let order = PageOrder::Write { first: 10, bytes: Arc::clone(&bytes) };
+        let order = PageOrder::Write { pages: vec![(10, Arc::clone(&bytes))] };
         assert_eq!(file.worker.work(order).unwrap(), None);
         let synced = file.worker.work(PageOrder::Sync { interval: 4 }).unwrap();
         assert_eq!(synced, Some(PageReport::Synced { interval: 4 }));
@@ -445,7 +495,7 @@ mod tests {
     fn a_page_altered_on_disk_is_an_error_before_its_first_use() {
         let mut file = opened();
         let bytes = page(1, 1);
-        file.worker.work(PageOrder::Write { first: 2, bytes: Arc::clone(&bytes) }).unwrap();
+        file.worker.work(PageOrder::Write { pages: vec![(2, Arc::clone(&bytes))] }).unwrap();
         let raw = OpenOptions::new().write(true).open(&file.path).unwrap();
         raw.write_all_at(&[9], 2 * PAGE_SIZE_BYTES as u64 + 100).unwrap();
         let error = file.map.pages(PageNumber(2), 1, checksum(&bytes)).unwrap_err();
@@ -456,7 +506,7 @@ mod tests {
     #[test]
     fn what_lies_beyond_the_file_is_an_error_not_a_signal() {
         let mut file = opened();
-        file.worker.work(PageOrder::Write { first: 2, bytes: page(1, 1) }).unwrap();
+        file.worker.work(PageOrder::Write { pages: vec![(2, page(1, 1))] }).unwrap();
         for (first, count) in [(3, 1), (2, 2), (u64::MAX, 1), (1 << 40, 1)] {
             let error = file.map.pages(PageNumber(first), count, Checksum(0)).unwrap_err();
             assert_eq!(error.found, None);
@@ -477,7 +527,7 @@ mod tests {
     fn punched_pages_take_no_space_and_keep_the_length() {
         use std::os::unix::fs::MetadataExt;
         let mut file = opened();
-        file.worker.work(PageOrder::Write { first: 2, bytes: page(1, 64) }).unwrap();
+        file.worker.work(PageOrder::Write { pages: vec![(2, page(1, 64))] }).unwrap();
         file.worker.work(PageOrder::Sync { interval: 1 }).unwrap();
         let before = std::fs::metadata(&file.path).unwrap();
         file.worker.work(PageOrder::Punch { first: 16, pages: 32 }).unwrap();

@@ -45,6 +45,9 @@ pub(crate) const DEFAULT_GROUP: u64 = 1;
 /// Units of engine work (about one descent of a tree each) in a step: around a millisecond.
 const STEP_WORK_UNITS: u32 = 1_000;
 
+/// Gauges are brought up to date this often.
+const PUBLISH_METRICS_US: u64 = 20_000;
+
 /// What a replica sends to the fronts in a step.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -75,6 +78,7 @@ pub(crate) struct Replica<M> {
     outbox: Outbox,
     stage: Stage,
     work_units_left: u32,
+    next_publish_us: u64,
     needs_step: bool,
     is_wal_full: bool,
 }
@@ -277,6 +281,10 @@ impl<M: PageMap> Replica<M> {
     }
 
     fn publish_metrics(&mut self, metrics: &mut Metrics) {
+        if self.now_us < self.next_publish_us {
+            return;
+        }
+        self.next_publish_us = self.now_us + PUBLISH_METRICS_US;
         let soft = self.raft.soft_state();
         metrics.set(Scalar::HasLeader, u64::from(soft.leader.is_some()));
         metrics.set(Scalar::IsLeader, u64::from(soft.role == Role::Leader));

@@ -220,6 +220,7 @@ impl<M: PageMap> Replica<M> {
             outbox: Outbox::default(),
             stage: Stage::Starting,
             work_units_left: 0,
+            next_publish_us: 0,
             needs_step: false,
             is_wal_full: false,
             engine,
