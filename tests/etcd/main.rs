@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "all of it is test, and only test functions may by default")]
 
 mod client;
+mod differential;
 mod endurance;
 mod etcdctl;
 mod load;
@@ -62,6 +63,11 @@ tests! {
     fn slow_reader(program) { load::slow_reader(program) }
     fn txn(program) { script::check("txn", program) }
     fn watch(program) { script::check("watch", program) }
+}
+
+#[test]
+fn random_requests_are_answered_as_by_etcd() {
+    differential::check();
 }
 
 /// Services that corestone does not have yet. Their answers are recorded; a line moves to the list

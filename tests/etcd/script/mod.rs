@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use tests::process::{Member, Program};
 
 pub use parse::{Item, Script, Step};
-use run::Runner;
+pub use run::Runner;
 
 /// Where a script lies.
 pub fn script_path(name: &str) -> PathBuf {

@@ -10,7 +10,7 @@ use super::expand::expand;
 use super::http;
 use crate::client::{Client, Metadata, Method, Stream};
 use crate::print::{Frame, error_line};
-use crate::read::{id, list, number};
+use crate::read::{id, list, number, value};
 
 /// A connection, the streams a case has opened, and what its answers are told relative to.
 pub struct Runner {
@@ -46,6 +46,12 @@ impl Runner {
             Ok(answer) => self.frame.base_revision = number(&answer, "header.revision"),
             Err(status) => eprintln!("the store was not emptied: {status:?}"),
         }
+    }
+
+    /// The hash over all versions of all keys, which scripts leave out.
+    pub async fn hash(&self) -> u64 {
+        let answer = self.client.ask("Maintenance.HashKV", "").await.unwrap();
+        value(&answer, "hash").as_u32().unwrap().into()
     }
 
     /// One line of a script; its answer as lines.
