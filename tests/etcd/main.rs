@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "all of it is test, and only test functions may by default")]
 
 mod client;
+mod crash;
 mod differential;
 mod endurance;
 mod etcdctl;
@@ -50,6 +51,7 @@ tests! {
     fn fragments(program) { load::fragments(program) }
     fn http(program) { script::check("http", program) }
     fn keep_alive(program) { endurance::keep_alive(program) }
+    fn kill_under_load(program) { crash::kill_under_load(program) }
     fn kubernetes(program) { script::check("kubernetes", program) }
     fn kv(program) { script::check("kv", program) }
     fn lease(program) { script::check("lease", program) }
