@@ -42,8 +42,8 @@ pub fn kill_under_load(program: &Program) {
     }
 }
 
-/// Writes 1, 2, 3... under one key and, in the same transaction, as a key of its own, until the
-/// member is gone. Answers the last number acknowledged and its revision.
+/// Writes 1, 2, 3... under one key and, in the same transaction, as a key of its own, beside
+/// something big, until the member is gone. Answers the last number acknowledged and its revision.
 fn write(
     writer: usize,
     first: i64,
@@ -53,11 +53,13 @@ fn write(
 ) -> (i64, i64) {
     block_on(async {
         let client = Client::connect(url).await;
+        let padding = "x".repeat(PADDING_BYTES);
         let mut last = (first - 1, 0);
         for number in first.. {
             let txn = format!(
                 r#"success {{ request_put {{ key: "last/{writer}" value: "{number}" }} }}
-                   success {{ request_put {{ key: "all/{writer}/{number:06}" value: "{number}" }} }}"#
+                   success {{ request_put {{ key: "all/{writer}/{number:06}" value: "{number}" }} }}
+                   success {{ request_put {{ key: "pad/{writer}" value: "{padding}" }} }}"#
             );
             match within(client.ask("KV.Txn", &txn)).await {
                 Ok(answer) => last = (number, self::number(&answer, "header.revision")),
@@ -104,6 +106,8 @@ async fn verify(url: &str, acknowledged: &mut [i64], revision: i64) -> i64 {
     now
 }
 
+/// All rounds together write more than corestone does between two checkpoints.
+const PADDING_BYTES: usize = 60_000;
 const WRITERS: usize = 6;
 const ROUNDS: usize = 4;
 /// Of all writers together.
