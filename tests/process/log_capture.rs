@@ -92,6 +92,11 @@ impl LogCapture {
         self.lock().kept.iter().any(|line| line.contains(text))
     }
 
+    /// Whether the process has closed its standard error.
+    pub fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
     /// The last `count` lines, for the message of a failing test.
     pub fn tail(&self, count: usize) -> String {
         let lines = self.lock();

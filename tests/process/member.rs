@@ -49,6 +49,9 @@ pub enum StartError {
     NotReady(String),
 }
 
+/// What a test changes about the process to be started: limits, filters, flags.
+pub type Prepare = fn(&mut Command);
+
 /// A running (or killed, or stopped) process and its data directory. Dropping it kills the process
 /// and removes the directory.
 pub struct Member {
@@ -56,7 +59,9 @@ pub struct Member {
     flags: Vec<String>,
     directory: TempDir,
     ports: Ports,
-    child: Child,
+    prepare: Option<Prepare>,
+    /// `None` until the first start.
+    child: Option<Child>,
     log: LogCapture,
 }
 
@@ -91,23 +96,45 @@ impl Member {
     }
 
     fn start_on_free_ports(program: &Program, flags: &[&str]) -> Result<Member, StartError> {
-        let directory = TempDir::new().expect("a temporary directory can be made");
-        let ports = Ports::free();
-        let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
-        let mut child = spawn(program, directory.path(), &ports, &flags);
-        let stderr = child.stderr.take().expect("standard error is a pipe");
-        let log = LogCapture::start(stderr);
-        let program = program.clone();
-        let mut member = Member { program, flags, directory, ports, child, log };
-        member.wait_until_ready()?;
+        let mut member = Member::unstarted(program, flags);
+        member.try_restart()?;
         Ok(member)
     }
 
-    fn wait_until_ready(&mut self) -> Result<(), StartError> {
+    /// A directory (without the data directory in it) and ports, but no process yet: the test
+    /// makes the data directory first, or starts by [`Member::spawn`] or [`Member::try_restart`].
+    pub fn unstarted(program: &Program, flags: &[&str]) -> Member {
+        Member {
+            program: program.clone(),
+            flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            directory: TempDir::new().expect("a temporary directory can be made"),
+            ports: Ports::free(),
+            prepare: None,
+            child: None,
+            log: LogCapture::default(),
+        }
+    }
+
+    /// From the next start on, the process runs this program.
+    pub fn change_program(&mut self, program: Program) {
+        self.program = program;
+    }
+
+    /// From the next start on, `prepare` has the last word about the command.
+    pub fn change_command(&mut self, prepare: Prepare) {
+        self.prepare = Some(prepare);
+    }
+
+    /// Waits until the process that was started last serves.
+    ///
+    /// # Errors
+    /// When it ends before, or is not ready in time.
+    pub fn wait_until_ready(&mut self) -> Result<(), StartError> {
         if self.log.wait_for(READY_LINE, READY_PATIENCE).is_some() {
             return Ok(());
         }
-        let has_ended = self.child.try_wait().is_ok_and(|status| status.is_some());
+        // The log ends a moment before the process does.
+        let has_ended = self.log.is_closed() && self.wait_until_ended(STOP_PATIENCE).is_some();
         let log = self.log.tail(LINES_SHOWN);
         Err(if has_ended { StartError::Ended(log) } else { StartError::NotReady(log) })
     }
@@ -144,11 +171,33 @@ impl Member {
 
     /// Whether the process still runs.
     pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().is_ok_and(|status| status.is_none())
+        let child = self.child.as_mut();
+        child.is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_none()))
+    }
+
+    /// The process's id.
+    ///
+    /// # Panics
+    /// Before the first start.
+    pub fn process_id(&self) -> u32 {
+        self.child.as_ref().expect("the member was started").id()
+    }
+
+    /// Waits for the process to end by itself; `None` when it still runs after `patience`.
+    pub fn wait_until_ended(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + patience;
+        let child = self.child.as_mut().expect("the member was started");
+        loop {
+            let status = child.try_wait().expect("a child can be waited for");
+            if status.is_some() || deadline <= Instant::now() {
+                return status;
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
     }
 
     fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).expect("process ids are small");
+        let id = i32::try_from(self.process_id()).expect("process ids are small");
         let pid = Pid::from_raw(id).expect("process ids are not zero");
         kill_process(pid, signal).expect("a child that was not waited for takes signals");
     }
@@ -165,8 +214,9 @@ impl Member {
 
     /// SIGKILL, and waits for the end.
     pub fn kill(&mut self) {
-        self.child.kill().expect("a child can be killed");
-        self.child.wait().expect("a killed child ends");
+        let child = self.child.as_mut().expect("the member was started");
+        child.kill().expect("a child can be killed");
+        child.wait().expect("a killed child ends");
     }
 
     /// SIGTERM, and waits for the end.
@@ -175,17 +225,9 @@ impl Member {
     /// When the process does not end in [`STOP_PATIENCE`].
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
-        let deadline = Instant::now() + STOP_PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
-                return status;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "still running after SIGTERM:\n{}",
-                self.log.tail(LINES_SHOWN)
-            );
-            std::thread::sleep(POLL_INTERVAL);
+        match self.wait_until_ended(STOP_PATIENCE) {
+            Some(status) => status,
+            None => panic!("still running after SIGTERM:\n{}", self.log.tail(LINES_SHOWN)),
         }
     }
 
@@ -195,28 +237,51 @@ impl Member {
     /// # Panics
     /// When the process still runs, or does not serve in time.
     pub fn restart(&mut self) {
-        assert!(!self.is_running(), "a member is stopped before it is started again");
-        self.child = spawn(&self.program, self.directory.path(), &self.ports, &self.flags);
-        let stderr = self.child.stderr.take().expect("standard error is a pipe");
-        self.log = LogCapture::start(stderr);
-        if let Err(error) = self.wait_until_ready() {
+        if let Err(error) = self.try_restart() {
             panic!("{:?} did not start again: {error:?}", self.program);
         }
+    }
+
+    /// As [`Member::restart`].
+    ///
+    /// # Errors
+    /// When the process ends, or is not ready in time.
+    pub fn try_restart(&mut self) -> Result<(), StartError> {
+        self.spawn();
+        self.wait_until_ready()
+    }
+
+    /// Starts the process and waits for nothing.
+    ///
+    /// # Panics
+    /// When one still runs.
+    pub fn spawn(&mut self) {
+        assert!(!self.is_running(), "a member is stopped before it is started again");
+        let mut command = command(&self.program, self.directory.path(), &self.ports, &self.flags);
+        if let Some(prepare) = self.prepare {
+            prepare(&mut command);
+        }
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let stderr = child.stderr.take().expect("standard error is a pipe");
+        self.log = LogCapture::start(stderr);
+        self.child = Some(child);
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
         // Errors mean that it has ended already, which is all that is wanted here.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
         if std::thread::panicking() {
             eprintln!("the end of {:?}'s log:\n{}", self.program, self.log.tail(LINES_SHOWN));
         }
     }
 }
 
-fn spawn(program: &Program, directory: &Path, ports: &Ports, flags: &[String]) -> Child {
+fn command(program: &Program, directory: &Path, ports: &Ports, flags: &[String]) -> Command {
     let mut command = match program {
         Program::Corestone(driver) => {
             let mut command = Command::new(corestone_binary());
@@ -245,7 +310,7 @@ fn spawn(program: &Program, directory: &Path, ports: &Ports, flags: &[String]) -
             command.env_remove(name);
         }
     }
-    command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    command
 }
 
 /// Where a member listens, all on loopback.

@@ -11,4 +11,4 @@ mod member;
 
 pub use binary::{corestone_binary, etcd_binary, find_on_path};
 pub use log_capture::LogCapture;
-pub use member::{IoDriver, Member, Program, StartError};
+pub use member::{IoDriver, Member, Prepare, Program, StartError};
