@@ -19,6 +19,19 @@ pub enum Message {
     Events(WatchBatch),
     /// Back to the front: something about a watch that is not an event.
     Watch(WatchNotice),
+    /// To every other front: what is known of the leader has changed.
+    Leader(LeaderNews),
+}
+
+/// What the owner of the keyspace knows of the leader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaderNews {
+    /// Whether one is known.
+    pub has_leader: bool,
+    /// Raft term.
+    pub raft_term: u64,
+    /// Store revision at the time.
+    pub revision: i64,
 }
 
 /// Where an answer goes.
@@ -67,6 +80,8 @@ pub enum Call {
     LeaseLeases,
     /// Status of this member.
     Status,
+    /// Whether authentication is on (it never is yet).
+    AuthStatus,
     /// Hash of the whole state.
     Hash,
     /// Hash of the key-value history up to a revision; 0 is the newest.
@@ -240,6 +255,11 @@ pub enum Outcome {
     },
     /// Status.
     Status(Box<Status>),
+    /// Authentication is off.
+    AuthStatus {
+        /// Store revision.
+        revision: i64,
+    },
     /// Hash of everything.
     Hash {
         /// Store revision.

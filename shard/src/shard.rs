@@ -16,7 +16,7 @@ use net::etcd::method::Method;
 use crate::config::Config;
 use crate::effect::{Effect, Effects};
 use crate::input::{CoreId, Input};
-use crate::message::Message;
+use crate::message::{LeaderNews, Message};
 use crate::metrics::{Histogram, MethodLabels, Metrics, Scalar};
 use crate::replica::{DEFAULT_GROUP, RecoveredGroup, Replica, StartError, choose_checkpoint};
 use crate::session::{Context, Front};
@@ -35,6 +35,8 @@ pub struct Shard<M> {
     /// The groups of this core: core 0 has the default keyspace, others have none yet.
     home: Option<Home<M>>,
     core: CoreId,
+    /// What the other cores were told of the leader.
+    told: LeaderNews,
     stopping: Option<Stopping>,
     is_stopped: bool,
 }
@@ -83,7 +85,8 @@ impl<M: PageMap> Shard<M> {
     fn new(config: Config, home: Option<Home<M>>) -> Shard<M> {
         let core = config.core;
         let front = Front::new(Context::new(config, Method::ALL.len()));
-        Shard { front, home, core, stopping: None, is_stopped: false }
+        let told = LeaderNews::default();
+        Shard { front, home, core, told, stopping: None, is_stopped: false }
     }
 
     /// Takes everything that happened and says what is to be done.
@@ -106,8 +109,9 @@ impl<M: PageMap> Shard<M> {
             home.replica.set_wal_full(home.wal.is_full());
             home.replica.step(now_us, &mut home.wal, metrics, fx);
             home.wal.maybe_write(now_us, metrics, fx);
-            let (has_leader, raft_term) = home.replica.leader_state();
-            self.front.context.observe_leader(has_leader, raft_term);
+            let news = home.replica.leader_news();
+            self.front.context.observe_leader(news);
+            self.tell_cores(news, fx);
         }
         self.route_outbox(fx);
         self.run_stop(fx);
@@ -206,6 +210,19 @@ impl<M: PageMap> Shard<M> {
             }
         }
         self.front.context.calls = calls;
+    }
+
+    /// Other cores hear when there is another leader or none.
+    fn tell_cores(&mut self, news: LeaderNews, fx: &mut Effects) {
+        let told = (self.told.has_leader, self.told.raft_term);
+        if told == (news.has_leader, news.raft_term) {
+            return;
+        }
+        self.told = news;
+        for core in 1..self.front.context.config.cores {
+            let message = Box::new(Message::Leader(news));
+            fx.push(Effect::Forward { to: CoreId(core), message });
+        }
     }
 
     /// Answers and events to the cores that asked.

@@ -31,7 +31,7 @@ use std::{
 };
 
 use engine::page::map::{Checksum, Corruption, PAGE_SIZE_BYTES, PageMap, PageNumber, checksum};
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use memmap2::{MmapOptions, MmapRaw};
 
 use super::file_thread::Worker;
 use crate::error::Fault;
@@ -63,8 +63,7 @@ pub fn open(path: &Path) -> io::Result<(PageFileMap, PageWorker, [Option<Vec<u8>
 /// The map, as the engine sees it.
 #[derive(Debug)]
 pub struct PageFileMap {
-    base: *const u8,
-    reserved_bytes: usize,
+    map: MmapRaw,
     file: File,
     /// Whole pages in the file; raised by the worker after it wrote.
     length_pages: Arc<AtomicU64>,
@@ -116,23 +115,23 @@ fn bit_of(page: u64) -> (usize, u64) {
 impl PageFileMap {
     fn new(file: File, length_pages: Arc<AtomicU64>) -> io::Result<PageFileMap> {
         let mut reserved_bytes = RESERVED_BYTES;
-        let base = loop {
+        let map = loop {
             match map(&file, reserved_bytes) {
-                Ok(base) => break base,
+                Ok(map) => break map,
                 // Where address space is limited, half as much may still be had.
                 Err(_) if RESERVED_BYTES_MIN < reserved_bytes => reserved_bytes /= 2,
                 Err(error) => return Err(error),
             }
         };
-        fault_signal::watch(base, reserved_bytes);
+        fault_signal::watch(map.as_ptr(), reserved_bytes);
         let state = RefCell::new(Verified::default());
-        Ok(PageFileMap { base, reserved_bytes, file, length_pages, state })
+        Ok(PageFileMap { map, file, length_pages, state })
     }
 
     /// Whether the pages lie within the file and the map.
     fn is_within(&self, first: u64, count: u32) -> bool {
         let Some(end) = first.checked_add(u64::from(count)) else { return false };
-        let reserved_pages = (self.reserved_bytes / PAGE_SIZE_BYTES) as u64;
+        let reserved_pages = (self.map.len() / PAGE_SIZE_BYTES) as u64;
         end <= self.length_pages.load(Ordering::Acquire) && end <= reserved_pages
     }
 
@@ -155,21 +154,10 @@ impl PageFileMap {
     }
 }
 
-/// Reserves address space over the file, read-only.
-fn map(file: &File, size_bytes: usize) -> io::Result<*const u8> {
-    // SAFETY: a new mapping at an address the kernel chooses replaces nothing. What is read
-    // through it is bounded by `is_within`; that is tested by `what_lies_beyond_the_file`.
-    let base = unsafe {
-        mmap(
-            std::ptr::null_mut(),
-            size_bytes,
-            ProtFlags::READ,
-            MapFlags::SHARED | MapFlags::NORESERVE,
-            file,
-            0,
-        )
-    }?;
-    Ok(base.cast_const().cast())
+/// Reserves address space over the file, read-only. What is read through it is bounded by
+/// `is_within`; that is tested by `what_lies_beyond_the_file`.
+fn map(file: &File, size_bytes: usize) -> io::Result<MmapRaw> {
+    MmapOptions::new().len(size_bytes).no_reserve_swap().map_raw_read_only(file)
 }
 
 impl PageMap for PageFileMap {
@@ -188,12 +176,12 @@ impl PageMap for PageFileMap {
         }
         let offset = usize::try_from(first.0).expect("within the map") * PAGE_SIZE_BYTES;
         let size_bytes = count as usize * PAGE_SIZE_BYTES;
-        assert!(offset + size_bytes <= self.reserved_bytes);
+        assert!(offset + size_bytes <= self.map.len());
         // SAFETY: the range lies within the map (asserted) and within the file (`is_within`; the
         // file never gets shorter, point 3), the map lives as long as `self`, and nothing writes
         // these pages while the reference lives (point 2). Breaches of 2 are caught by the engine's
         // `forget` assertions, of 3 by `what_lies_beyond_the_file_is_an_error_not_a_signal`.
-        Ok(unsafe { std::slice::from_raw_parts(self.base.add(offset), size_bytes) })
+        Ok(unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(offset), size_bytes) })
     }
 
     fn forget(&self, first: PageNumber, count: u32) {
@@ -207,10 +195,7 @@ impl PageMap for PageFileMap {
 
 impl Drop for PageFileMap {
     fn drop(&mut self) {
-        fault_signal::forget(self.base);
-        // SAFETY: the range is the one that was mapped, and no reference outlives `self`.
-        let unmapped = unsafe { munmap(self.base.cast_mut().cast(), self.reserved_bytes) };
-        assert!(unmapped.is_ok());
+        fault_signal::forget(self.map.as_ptr());
     }
 }
 

@@ -40,8 +40,10 @@ impl Waker {
     pub fn wake(&self) {
         fence(Ordering::SeqCst);
         if self.shared.is_asleep.swap(false, Ordering::SeqCst) {
+            #[expect(clippy::host_endian_bytes, reason = "an eventfd counts in the host's order")]
+            let one = 1_u64.to_ne_bytes();
             // Only a full counter could refuse, and then the core is woken anyway.
-            let _ = rustix::io::write(&self.shared.event, &1_u64.to_ne_bytes());
+            let _ = rustix::io::write(&self.shared.event, &one);
         }
     }
 

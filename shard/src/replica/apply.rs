@@ -145,6 +145,9 @@ impl<M: PageMap> Replica<M> {
             }
             Some(Waiter::Background) => {
                 self.background.on_own_applied(&response);
+                if let Response::Alarm { .. } = response {
+                    self.tell_refused();
+                }
                 self.needs_step = true;
             }
             None => {}

@@ -35,6 +35,8 @@ pub(super) struct Background {
     /// A proposal of ours is on its way.
     is_own_pending: bool,
     pub is_alarm_proposed: bool,
+    /// Refused for space, to be told when the alarm is up.
+    pub refused: Vec<Origin>,
     next_expiry_us: u64,
     /// Answers of physical compactions that wait for the removal.
     held: Vec<(Origin, Response)>,

@@ -23,6 +23,7 @@ impl<M: PageMap> Replica<M> {
             Call::LeaseLeases => {
                 Outcome::LeaseLeases { revision, ids: self.leases.ids_by_deadline() }
             }
+            Call::AuthStatus => Outcome::AuthStatus { revision },
             Call::AlarmList { alarm } => {
                 let mut alarms = self.engine.alarms().to_vec();
                 alarms.retain(|(_, known)| alarm.is_none_or(|wanted| wanted == *known));

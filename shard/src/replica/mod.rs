@@ -27,7 +27,7 @@ use raft::{Entry, RaftNode, Ready, ReadyNumber, Role};
 use crate::config::Config;
 use crate::effect::{Effect, Effects, LogLevel};
 use crate::input::{CoreId, Input};
-use crate::message::{Answer, Call, Message, Origin, Outcome, Unavailable};
+use crate::message::{Answer, Call, LeaderNews, Message, Origin, Outcome, Unavailable};
 use crate::metrics::{Metrics, Scalar};
 use crate::wal::ShardWal;
 use background::Background;
@@ -165,6 +165,7 @@ impl<M: PageMap> Replica<M> {
             | Call::LeaseKeepAlive { .. }
             | Call::LeaseTimeToLive { .. }
             | Call::LeaseLeases
+            | Call::AuthStatus
             | Call::HashKv { .. }
             | Call::Hash
             | Call::AlarmList { .. }
@@ -195,10 +196,11 @@ impl<M: PageMap> Replica<M> {
         self.raft.has_ready() || self.reads.has_arrived() || !self.outbox.messages.is_empty()
     }
 
-    /// Whether a leader is known, and the term.
-    pub fn leader_state(&self) -> (bool, u64) {
+    /// What is known of the leader now.
+    pub fn leader_news(&self) -> LeaderNews {
         let soft = self.raft.soft_state();
-        (soft.leader.is_some(), soft.term.0)
+        let (has_leader, raft_term) = (soft.leader.is_some(), soft.term.0);
+        LeaderNews { has_leader, raft_term, revision: self.engine.revision() }
     }
 
     fn is_leader(&self) -> bool {

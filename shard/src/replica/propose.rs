@@ -14,6 +14,9 @@ use super::{Replica, Stage};
 use crate::limits::{QUOTA_DEFAULT_BYTES, REQUEST_TIMEOUT_BASE_US};
 use crate::message::{Origin, Outcome, ProposalClass, Unavailable};
 
+/// Refusals that wait for their alarm; more are told at once.
+const REFUSED_MAX: usize = 4096;
+
 impl<M: PageMap> Replica<M> {
     pub(super) fn on_propose(&mut self, origin: Origin, command: Vec<u8>, class: ProposalClass) {
         if self.stage == Stage::Stopping {
@@ -25,8 +28,7 @@ impl<M: PageMap> Replica<M> {
         if let ProposalClass::Write { cost_bytes } = class
             && self.exceeds_quota(cost_bytes)
         {
-            self.raise_no_space();
-            return self.fail(origin, Unavailable::NoSpace);
+            return self.refuse_for_space(origin);
         }
         if let Err(why) = self.propose(command, Waiter::Call { origin, class }) {
             self.fail(origin, why);
@@ -63,7 +65,10 @@ impl<M: PageMap> Replica<M> {
         match waiter {
             Waiter::Call { origin, .. } => self.answer(origin, Outcome::Failed(why)),
             Waiter::Expiry { lease } => self.leases.put_back(lease),
-            Waiter::Background => self.background.on_proposal_lost(),
+            Waiter::Background => {
+                self.background.on_proposal_lost();
+                self.tell_refused();
+            }
         }
     }
 
@@ -87,13 +92,28 @@ impl<M: PageMap> Replica<M> {
         self.quota_bytes().is_some_and(|quota| quota <= in_use.saturating_add(cost_bytes))
     }
 
-    fn raise_no_space(&mut self) {
+    /// The refusal is told once the alarm is up: who was refused finds it there.
+    fn refuse_for_space(&mut self, origin: Origin) {
         let member_id = self.config.member_id;
         let alarm = AlarmType::NoSpace;
-        if self.background.is_alarm_proposed || self.engine.alarms().contains(&(member_id, alarm)) {
-            return;
+        if self.engine.alarms().contains(&(member_id, alarm)) {
+            return self.fail(origin, Unavailable::NoSpace);
         }
-        let command = Command::Alarm { action: AlarmAction::Activate, member_id, alarm };
-        self.background.is_alarm_proposed = self.propose_own(&command, Waiter::Background);
+        if !self.background.is_alarm_proposed {
+            let command = Command::Alarm { action: AlarmAction::Activate, member_id, alarm };
+            self.background.is_alarm_proposed = self.propose_own(&command, Waiter::Background);
+        }
+        if self.background.is_alarm_proposed && self.background.refused.len() < REFUSED_MAX {
+            self.background.refused.push(origin);
+        } else {
+            self.fail(origin, Unavailable::NoSpace);
+        }
+    }
+
+    /// The alarm is up, or it was not to be had.
+    pub(super) fn tell_refused(&mut self) {
+        for origin in std::mem::take(&mut self.background.refused) {
+            self.fail(origin, Unavailable::NoSpace);
+        }
     }
 }

@@ -111,7 +111,7 @@ impl<M: PageMap> Replica<M> {
         let is_local = match &call {
             Call::Range(range) => range.is_serializable(),
             Call::ReadTxn { serializable, .. } | Call::Health { serializable } => *serializable,
-            Call::LeaseLeases | Call::Hash => true,
+            Call::LeaseLeases | Call::AuthStatus | Call::Hash => true,
             _ => false,
         };
         self.reads.count += 1;

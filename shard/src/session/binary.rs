@@ -154,7 +154,8 @@ impl BinarySession {
                 outbox.reply(id, term, Reply::Status { revision, status: &status });
             }
             Outcome::Failed(why) => outbox.error(id, &status_of(*why)),
-            Outcome::Hash { .. }
+            Outcome::AuthStatus { .. }
+            | Outcome::Hash { .. }
             | Outcome::HashKv(Ok(_))
             | Outcome::AlarmList { .. }
             | Outcome::MemberList(_)

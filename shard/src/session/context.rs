@@ -5,7 +5,7 @@
 
 use crate::config::Config;
 use crate::input::{ConnectionId, CoreId};
-use crate::message::{Call, Message, Origin};
+use crate::message::{Call, LeaderNews, Message, Origin};
 use crate::metrics::Metrics;
 use crate::random::Random;
 
@@ -26,6 +26,8 @@ pub(crate) struct Context {
     pub metrics: Metrics,
     /// Whether a leader is known.
     pub has_leader: bool,
+    /// Store revision last heard of, for answers that need no replica.
+    pub revision: i64,
     /// Since when none is.
     leaderless_since_us: Option<u64>,
     /// The member is stopping: nothing new is taken.
@@ -47,6 +49,7 @@ impl Context {
             metrics_reads: Vec::new(),
             metrics: Metrics::new(methods),
             has_leader: false,
+            revision: 0,
             leaderless_since_us: Some(0),
             is_stopping: false,
             raft_term: 0,
@@ -62,7 +65,9 @@ impl Context {
     }
 
     /// What the owner of the keyspace knows of the leader.
-    pub fn observe_leader(&mut self, has_leader: bool, raft_term: u64) {
+    pub fn observe_leader(&mut self, news: LeaderNews) {
+        let LeaderNews { has_leader, raft_term, revision } = news;
+        self.revision = revision;
         self.has_leader = has_leader;
         self.raft_term = raft_term;
         self.leaderless_since_us = match self.leaderless_since_us {

@@ -90,6 +90,14 @@ fn encode(out: &mut Vec<u8>, responder: &Responder, outcome: &Outcome, context: 
             encode::encode_lease_leases(out, &responder.at(*revision), ids.iter().copied());
         }
         Outcome::Status(status) => encode_status(out, responder, status, context),
+        Outcome::AuthStatus { revision } => {
+            let message = etcdserverpb::AuthStatusResponse {
+                header: Some(responder.at(*revision).into()),
+                enabled: false,
+                auth_revision: 1,
+            };
+            encode::encode_message(out, &message);
+        }
         Outcome::Hash { revision, hash } => {
             encode::encode_hash(out, &responder.at(*revision), *hash);
         }

@@ -3,13 +3,13 @@
 //! Invariant: one arm a method, so that the compiler names what is missing.
 //! Source: fact sheet of the etcd v3 API, section 1.
 
+use net::etcd::check;
 use net::etcd::convert::AlarmRequest;
 use net::etcd::decode::{self, WatchRequest};
 use net::etcd::encode;
 use net::etcd::method::Method;
 use net::etcd::proto::{etcdserverpb, health};
 use net::etcd::status::{self, Status};
-use net::etcd::{check, encode::Header};
 
 use super::{Context, admission};
 use crate::message::{Call, OwnedRange, WatchCreate};
@@ -76,18 +76,18 @@ pub(super) fn call_of(method: Method, body: &[u8], context: &mut Context) -> Res
             return Ok(Made::Answer(out));
         }
         Method::HealthCheck | Method::HealthWatch => return health(method, body),
-        Method::HealthList
-        | Method::MemberAdd
+        Method::HealthList => return Ok(health_list()),
+        Method::MemberAdd
         | Method::MemberRemove
         | Method::MemberUpdate
         | Method::MemberPromote
-        | Method::Snapshot
-        | Method::MoveLeader
+        | Method::MoveLeader => return alone(method, body, context),
+        Method::AuthStatus => Call::AuthStatus,
+        Method::Authenticate => return Err(status::AUTH_NOT_ENABLED),
+        Method::Snapshot
         | Method::Downgrade
         | Method::AuthEnable
         | Method::AuthDisable
-        | Method::AuthStatus
-        | Method::Authenticate
         | Method::UserAdd
         | Method::UserGet
         | Method::UserList
@@ -146,11 +146,61 @@ fn alarm(body: &[u8], context: &mut Context) -> Result<Made, Status> {
         }
         AlarmRequest::Nothing => {
             let mut out = Vec::new();
-            let header = super::grpc::responder(context, context.raft_term).at(0);
-            encode::encode_alarms(&mut out, &Header { ..header }, []);
+            let header = super::grpc::responder(context, context.raft_term).at(context.revision);
+            encode::encode_alarms(&mut out, &header, []);
             Ok(Made::Answer(out))
         }
     }
+}
+
+/// Changes of the membership, as far as a cluster of one member can answer them.
+fn alone(method: Method, body: &[u8], context: &Context) -> Result<Made, Status> {
+    let not_served = || status::unknown_path(method.path().as_bytes());
+    let own = context.config.member_id;
+    let id = match method {
+        Method::MemberAdd => {
+            let request: etcdserverpb::MemberAddRequest = decode::decode_message(body)?;
+            let is_bad = |url: &String| !url.starts_with("http://") && !url.starts_with("https://");
+            return Err(if request.peer_urls.is_empty() || request.peer_urls.iter().any(is_bad) {
+                status::MEMBER_BAD_URLS
+            } else {
+                not_served()
+            });
+        }
+        Method::MemberRemove => {
+            decode::decode_message::<etcdserverpb::MemberRemoveRequest>(body)?.id
+        }
+        Method::MemberUpdate => {
+            decode::decode_message::<etcdserverpb::MemberUpdateRequest>(body)?.id
+        }
+        Method::MemberPromote => {
+            decode::decode_message::<etcdserverpb::MemberPromoteRequest>(body)?.id
+        }
+        _ => {
+            let request: etcdserverpb::MoveLeaderRequest = decode::decode_message(body)?;
+            if request.target_id != own {
+                return Err(status::BAD_LEADER_TRANSFEREE);
+            }
+            let mut out = Vec::new();
+            encode::encode_header_only(&mut out, None);
+            return Ok(Made::Answer(out));
+        }
+    };
+    Err(match method {
+        _ if id != own => status::MEMBER_NOT_FOUND,
+        Method::MemberPromote => status::MEMBER_NOT_LEARNER,
+        _ => not_served(),
+    })
+}
+
+fn health_list() -> Made {
+    let serving = health::HealthCheckResponse {
+        status: health::health_check_response::ServingStatus::Serving as i32,
+    };
+    let statuses = std::iter::once((String::new(), serving)).collect();
+    let mut out = Vec::new();
+    encode::encode_message(&mut out, &health::HealthListResponse { statuses });
+    Made::Answer(out)
 }
 
 /// The standard health service: only the empty name is registered.

@@ -156,6 +156,7 @@ impl Front {
             Message::Answer(answer) => self.on_answer(answer),
             Message::Events(batch) => self.on_events(&batch),
             Message::Watch(notice) => self.on_notice(&notice),
+            Message::Leader(news) => self.context.observe_leader(news),
             Message::Call(..) => unreachable!("calls go to replicas"),
         }
     }

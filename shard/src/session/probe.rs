@@ -80,7 +80,7 @@ pub fn parse(verb: &[u8], target: &[u8]) -> Probe {
             None => return Probe::NotFound,
         },
     };
-    if verb == b"GET" || verb == b"HEAD" { probe } else { Probe::MethodNotAllowed }
+    if verb == b"GET" { probe } else { Probe::MethodNotAllowed }
 }
 
 fn checks_of(path: &str) -> Option<Vec<&'static str>> {
@@ -155,7 +155,8 @@ pub fn health_reply(exclude: &[String], needs_leader: bool, report: &HealthRepor
     let is_well = reason.is_empty();
     let body = format!("{{\"health\":\"{is_well}\",\"reason\":\"{reason}\"}}");
     let status = if is_well { 200 } else { 503 };
-    HttpReply { status, content_type: JSON, body: body.into_bytes() }
+    // etcd sends this JSON as text.
+    HttpReply { status, content_type: TEXT, body: body.into_bytes() }
 }
 
 /// The answer of /livez and /readyz.
