@@ -13,9 +13,7 @@
 //! of the sequence of calls alone: hints only skip what cannot be taken.
 
 use super::layout::{PAGE_CONTENT_BYTES, PageRef};
-use super::limits::{
-    BITMAP_PAGES, INDEX_BITMAPS, META_INDEXES_MAX, PAGES_MAX, PUNCH_PAGES_MIN, RUN_PAGES_MAX,
-};
+use super::limits::{BITMAP_PAGES, INDEX_BITMAPS, META_INDEXES_MAX, PAGES_MAX, RUN_PAGES_MAX};
 use super::map::PageNumber;
 
 /// Words of a bitmap page.
@@ -333,12 +331,12 @@ impl Freelist {
         }
     }
 
-    /// The first run of free pages at or after `from` that is worth a hole.
-    pub fn punchable_run(&self, from: PageNumber) -> Option<(PageNumber, u64)> {
+    /// The first run of at least `pages_min` free pages at or after `from`.
+    pub fn free_run(&self, from: PageNumber, pages_min: u64) -> Option<(PageNumber, u64)> {
         let mut slot = (from.0 / BITMAP_PAGES) as usize;
         let mut bit = from.0 % BITMAP_PAGES;
         while let Some(bitmap) = self.bitmaps.get(slot) {
-            if let Ok(start) = bitmap.run_from(bit, PUNCH_PAGES_MIN as u64) {
+            if let Ok(start) = bitmap.run_from(bit, pages_min) {
                 let end = bitmap.next_bit(start, false).unwrap_or(BITMAP_PAGES);
                 return Some((PageNumber(slot as u64 * BITMAP_PAGES + start), end - start));
             }

@@ -58,4 +58,7 @@ pub trait PageMap {
     /// The pages were written and synced by this process with the content that their parents name:
     /// they count as verified. A map that verifies every read has nothing to do.
     fn wrote(&self, _first: PageNumber, _count: u32) {}
+
+    /// The pages are free for every checkpoint: the memory that shows them may go.
+    fn release(&self, _first: PageNumber, _count: u64) {}
 }

@@ -13,7 +13,7 @@ use super::cells::CellList;
 use super::checkpoint::CheckpointPlan;
 use super::freelist::Freelist;
 use super::layout::{PAGE_HEADER_BYTES, PageKind, RunRef, start_page};
-use super::limits::{RUN_SIZE_BYTES_MAX, TREES};
+use super::limits::{PUNCH_PAGES_MIN, RUN_SIZE_BYTES_MAX, TREES};
 use super::map::{Checksum, Corruption, PAGE_SIZE_BYTES, PageMap, PageNumber, checksum};
 use super::meta::{Meta, Tree};
 use super::seal;
@@ -296,6 +296,18 @@ impl<M: PageMap> Store<M> {
         self.freelist.for_each_page(show);
     }
 
+    /// Next free run at or after `from` that neither meta page reaches, however short: its memory is
+    /// let go. A run of `PUNCH_PAGES_MIN` pages and more is worth a hole in the file too; see
+    /// [`Store::punchable_run`].
+    pub fn release_free_run(&self, from: PageNumber) -> Option<(PageNumber, u64)> {
+        if !self.may_end_interval() {
+            return None;
+        }
+        let (first, pages) = self.freelist.free_run(from, 1)?;
+        self.map.release(first, pages);
+        Some((first, pages))
+    }
+
     /// Next free run of at least `PUNCH_PAGES_MIN` pages at or after `from` that neither meta page
     /// reaches; `None` at the end, or while a checkpoint is not durable. A hole must be punched
     /// before anything of the next plan is written: its pages may be taken at any time.
@@ -303,7 +315,7 @@ impl<M: PageMap> Store<M> {
         if !self.may_end_interval() {
             return None;
         }
-        self.freelist.punchable_run(from)
+        self.freelist.free_run(from, PUNCH_PAGES_MIN as u64)
     }
 }
 

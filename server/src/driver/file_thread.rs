@@ -12,9 +12,10 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
 use super::waker::Waker;
 use crate::error::Fault;
@@ -30,6 +31,9 @@ pub trait Worker: Send + 'static {
 
     /// Does one order.
     fn work(&mut self, order: Self::Order) -> Result<Option<Self::Report>, Fault>;
+
+    /// Nothing came for a while after work was done.
+    fn rest(&mut self) {}
 }
 
 /// The core's end of a thread.
@@ -43,6 +47,19 @@ pub struct FileThread<W: Worker> {
     thread: Option<JoinHandle<()>>,
 }
 
+/// The next order; `None` when the core is gone. The worker rests once while it waits.
+fn next_order<W: Worker>(queue: &Receiver<W::Order>, worker: &mut W) -> Option<W::Order> {
+    match queue.recv_timeout(REST_AFTER) {
+        Ok(order) => return Some(order),
+        Err(RecvTimeoutError::Disconnected) => return None,
+        Err(RecvTimeoutError::Timeout) => worker.rest(),
+    }
+    queue.recv().ok()
+}
+
+/// A worker without orders for this long rests.
+const REST_AFTER: Duration = Duration::from_secs(2);
+
 impl<W: Worker> FileThread<W> {
     /// Starts the thread.
     pub fn start(mut worker: W, waker: Waker) -> io::Result<FileThread<W>> {
@@ -51,7 +68,7 @@ impl<W: Worker> FileThread<W> {
         let pending = Arc::new(AtomicUsize::new(0));
         let done = Arc::clone(&pending);
         let thread = std::thread::Builder::new().name(W::NAME.to_owned()).spawn(move || {
-            while let Ok(order) = queue.recv() {
+            while let Some(order) = next_order(&queue, &mut worker) {
                 let outcome = worker.work(order);
                 let failed = outcome.is_err();
                 let mut has_news = false;

@@ -31,7 +31,7 @@ use std::{
 };
 
 use engine::page::map::{Checksum, Corruption, PAGE_SIZE_BYTES, PageMap, PageNumber, checksum};
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
 
 use super::file_thread::Worker;
 use crate::error::Fault;
@@ -191,6 +191,19 @@ impl PageMap for PageFileMap {
     fn wrote(&self, first: PageNumber, count: u32) {
         self.state.borrow_mut().set_all(first.0, count);
     }
+
+    fn release(&self, first: PageNumber, count: u64) {
+        let offset = usize::try_from(first.0).expect("within the map") * PAGE_SIZE_BYTES;
+        let size_bytes = usize::try_from(count).expect("within the map") * PAGE_SIZE_BYTES;
+        assert!(offset + size_bytes <= self.map.len());
+        // SAFETY: the map is shared and read-only, so what is dropped is read from the file again;
+        // the engine names free pages only, to which no reference lives (point 2).
+        let advised = unsafe {
+            self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, size_bytes)
+        };
+        // Memory that is not let go is a cost, not a fault.
+        drop(advised);
+    }
 }
 
 impl Drop for PageFileMap {
@@ -329,6 +342,16 @@ impl Worker for PageWorker {
     type Order = PageOrder;
     type Report = PageReport;
     const NAME: &'static str = "pages";
+
+    /// After a checkpoint the arena's memory is free: the store has come to rest, so it is given
+    /// back to the system.
+    fn rest(&mut self) {
+        #[cfg(target_env = "gnu")]
+        // SAFETY: the call has no precondition and touches free memory only.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
 
     fn work(&mut self, order: PageOrder) -> Result<Option<PageReport>, Fault> {
         Ok(match order {

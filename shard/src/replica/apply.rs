@@ -39,6 +39,10 @@ impl<M: PageMap> Replica<M> {
             self.apply_entry(&entry, &mut budget, metrics, fx);
         }
         self.work_units_left = budget.units_left();
+        if !self.engine.is_applying() && self.committed.is_empty() {
+            // An interval that is full ends although nothing follows.
+            self.may_apply_on(metrics);
+        }
     }
 
     fn apply_entry(

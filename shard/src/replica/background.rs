@@ -20,6 +20,10 @@ use crate::limits::{EXPIRIES_PER_SCAN_MAX, EXPIRY_SCAN_US};
 use crate::message::{Origin, Outcome};
 use crate::metrics::Metrics;
 
+/// A store is idle when nobody wrote for this long.
+const IDLE_US: u64 = 1_000_000;
+/// Checkpoints of a store that came to rest.
+const IDLE_CHECKPOINTS: u32 = 3;
 /// Most samples of (time, revision) that periodic compaction keeps.
 const SAMPLES_MAX: usize = 64;
 /// Distance of the checks of compaction by revision: etcd's five minutes.
@@ -38,6 +42,10 @@ pub(super) struct Background {
     /// Refused for space, to be told when the alarm is up.
     pub refused: Vec<Origin>,
     next_expiry_us: u64,
+    /// When a client last wrote, or something was compacted.
+    active_us: u64,
+    /// Checkpoints proposed since then.
+    idle_checkpoints: u32,
     /// Answers of physical compactions that wait for the removal.
     held: Vec<(Origin, Response)>,
     next_auto_us: u64,
@@ -60,6 +68,12 @@ impl Background {
             Response::Alarm { .. } => self.is_alarm_proposed = false,
             _ => self.is_own_pending = false,
         }
+    }
+
+    /// Something changes: an idle store is no longer idle.
+    pub fn on_activity(&mut self, now_us: u64) {
+        self.active_us = now_us;
+        self.idle_checkpoints = 0;
     }
 
     pub fn hold_compaction(&mut self, origin: Origin, response: Response) {
@@ -87,6 +101,7 @@ impl<M: PageMap> Replica<M> {
                 self.expire_leases();
                 self.remove_compacted();
                 self.auto_compact();
+                self.checkpoint_when_idle();
             }
             Stage::Stopping => {}
         }
@@ -126,6 +141,7 @@ impl<M: PageMap> Replica<M> {
         let full = leases.iter().map(|lease| (lease.id, lease.ttl_s));
         self.leases.restart(full, self.now_us, self.config.election_timeout_us);
         self.stage = Stage::Serving;
+        self.background.on_activity(self.now_us);
         let fields = vec![
             ("member-id", format!("\"{:x}\"", self.config.member_id)),
             ("cluster-id", format!("\"{:x}\"", self.config.cluster_id)),
@@ -167,6 +183,27 @@ impl<M: PageMap> Replica<M> {
         let Some(mark) = self.engine.compact_pending() else { return };
         let step = Command::CompactStep { mark_main: mark.main, mark_sub: mark.sub };
         self.background.is_own_pending = self.propose_own(&step, Waiter::Background);
+        self.background.on_activity(self.now_us);
+    }
+
+    /// A store that comes to rest is brought to its pages: the arena empties, a restart has nothing
+    /// to replay, and what was freed can be given back, which takes the two intervals in which the
+    /// older meta pages still reach it.
+    fn checkpoint_when_idle(&mut self) {
+        let background = &mut self.background;
+        if IDLE_CHECKPOINTS <= background.idle_checkpoints
+            || background.is_own_pending
+            || self.now_us < background.active_us + IDLE_US
+            || self.checkpoint.is_busy()
+        {
+            return;
+        }
+        background.idle_checkpoints += 1;
+        let is_last = background.idle_checkpoints == IDLE_CHECKPOINTS;
+        self.background.is_own_pending = self.propose_own(&Command::Checkpoint, Waiter::Background);
+        if is_last {
+            self.checkpoint.punch_when_durable();
+        }
     }
 
     fn auto_compact(&mut self) {

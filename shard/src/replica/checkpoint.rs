@@ -6,7 +6,8 @@
 //! short. Source: storage.md, Pages and checkpoints 2 and 3; replication.md, What leaves when 3.
 
 use engine::page::checkpoint::CheckpointPlan;
-use engine::page::map::PageMap;
+use engine::page::limits::PUNCH_PAGES_MIN;
+use engine::page::map::{PAGE_SIZE_BYTES, PageMap, PageNumber};
 use engine::wal::record::EntryId;
 
 use super::{DEFAULT_GROUP, Replica};
@@ -23,6 +24,18 @@ pub(super) struct CheckpointState {
     durable: EntryId,
     /// And of the one before it: the WAL is kept from there on.
     older_index: u64,
+    punching: Punching,
+}
+
+/// Giving free space back to the file system, once a store has come to rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Punching {
+    #[default]
+    Done,
+    /// The next checkpoint that is durable begins it.
+    Awaited,
+    /// Free runs before this page are given back.
+    From(PageNumber),
 }
 
 #[derive(Debug)]
@@ -48,7 +61,18 @@ impl CheckpointState {
     /// After a recovery from the checkpoint at `durable`.
     pub fn recovered(index: u64, term: u64, older_index: u64) -> CheckpointState {
         assert!(older_index <= index);
-        CheckpointState { flight: None, durable: EntryId { index, term }, older_index }
+        let durable = EntryId { index, term };
+        CheckpointState { flight: None, durable, older_index, punching: Punching::Done }
+    }
+
+    /// Whether one is under way, or space is being given back.
+    pub fn is_busy(&self) -> bool {
+        self.flight.is_some() || self.punching != Punching::Done
+    }
+
+    /// Gives free space back after the next checkpoint.
+    pub fn punch_when_durable(&mut self) {
+        self.punching = Punching::Awaited;
     }
 }
 
@@ -59,7 +83,7 @@ impl<M: PageMap> Replica<M> {
             return true;
         }
         if self.checkpoint.flight.is_some() || !self.engine.may_end_interval() {
-            metrics.add(Scalar::ApplyWaits, 1);
+            metrics.add(Scalar::ApplyWaits, u64::from(!self.committed.is_empty()));
             return false;
         }
         let plan = self.engine.end_interval();
@@ -81,6 +105,9 @@ impl<M: PageMap> Replica<M> {
         _metrics: &mut Metrics,
         fx: &mut Effects,
     ) {
+        if let Punching::From(from) = self.checkpoint.punching {
+            self.punch_holes(from, fx);
+        }
         let Some(flight) = &mut self.checkpoint.flight else { return };
         match flight.stage {
             FlightStage::WritingPages => {
@@ -115,7 +142,6 @@ impl<M: PageMap> Replica<M> {
         interval: u64,
         wal: &mut ShardWal,
         metrics: &mut Metrics,
-        fx: &mut Effects,
     ) {
         let flight = self.checkpoint.flight.take().expect("a checkpoint is under way");
         assert!(flight.plan.interval == interval);
@@ -129,23 +155,30 @@ impl<M: PageMap> Replica<M> {
         wal.on_checkpoint(DEFAULT_GROUP, older);
         metrics.add(Scalar::Checkpoints, 1);
         metrics.observe_us(Histogram::BackendCommit, self.now_us - flight.started_us);
-        self.punch_holes(fx);
+        if self.checkpoint.punching == Punching::Awaited {
+            self.checkpoint.punching = Punching::From(PageNumber(0));
+        }
         self.needs_step = true;
     }
 
-    /// Gives free space back, a bounded number of runs a checkpoint.
-    fn punch_holes(&mut self, fx: &mut Effects) {
-        let mut from = engine::page::map::PageNumber(0);
-        for _ in 0..HOLES_PER_CHECKPOINT_MAX {
-            let Some((first, pages)) = self.engine.store().punchable_run(from) else { break };
-            fx.push(Effect::PunchHole { first: first.0, pages });
-            from = engine::page::map::PageNumber(first.0 + pages);
+    /// Gives free space back, a bounded number of runs a step. A new checkpoint ends it: the store
+    /// is not at rest any more.
+    fn punch_holes(&mut self, mut from: PageNumber, fx: &mut Effects) {
+        self.checkpoint.punching = Punching::Done;
+        for _ in 0..HOLES_PER_STEP_MAX {
+            let Some((first, pages)) = self.engine.store().release_free_run(from) else { return };
+            if u64::from(PUNCH_PAGES_MIN) <= pages {
+                fx.push(Effect::PunchHole { first: first.0, pages });
+            }
+            from = PageNumber(first.0 + pages);
         }
+        self.checkpoint.punching = Punching::From(from);
+        self.needs_step = true;
     }
 }
 
-/// Holes punched after one checkpoint.
-const HOLES_PER_CHECKPOINT_MAX: usize = 64;
+/// Free runs looked at in one step.
+const HOLES_PER_STEP_MAX: usize = 256;
 
 impl Flight {
     /// Hands over as many pages as the pace allows; true when all are.
@@ -159,7 +192,7 @@ impl Flight {
         }
         self.paced_us = now_us;
         while let Some(write) = self.plan.writes.get(self.writes_done) {
-            let pages = write.bytes.len() / engine::page::map::PAGE_SIZE_BYTES;
+            let pages = write.bytes.len() / PAGE_SIZE_BYTES;
             fx.push(Effect::PageWrite { first: write.first.0, bytes: write.bytes.clone() });
             self.writes_done += 1;
             if pages_left <= pages {

@@ -151,7 +151,7 @@ impl<M: PageMap> Replica<M> {
     ) {
         match input {
             Input::PagesSynced { interval } => self.on_pages_synced(*interval, wal, fx),
-            Input::MetaSynced { interval } => self.on_meta_synced(*interval, wal, metrics, fx),
+            Input::MetaSynced { interval } => self.on_meta_synced(*interval, wal, metrics),
             _ => unreachable!("the shard hands over completions of checkpoints only"),
         }
     }

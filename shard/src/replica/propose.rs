@@ -30,6 +30,7 @@ impl<M: PageMap> Replica<M> {
         {
             return self.refuse_for_space(origin);
         }
+        self.background.on_activity(self.now_us);
         if let Err(why) = self.propose(command, Waiter::Call { origin, class }) {
             self.fail(origin, why);
         }
