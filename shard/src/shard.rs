@@ -6,7 +6,7 @@
 
 use engine::page::map::PageMap;
 use engine::wal::buffer::WalBuffer;
-use engine::wal::limits::BLOCK_SIZE_BYTES;
+use engine::wal::limits::{BLOCK_SIZE_BYTES, SEGMENT_FIRST_SIZE_BYTES, SEGMENT_SIZE_BYTES};
 use engine::wal::position::{GroupId, LogId, RunNumber, SegmentId};
 use engine::wal::recovery::recover;
 use engine::wal::source::SegmentSource;
@@ -278,6 +278,9 @@ fn recover_wal(
     has_checkpoint: bool,
 ) -> Result<(Start, RecoveredGroup), StartError> {
     let mut segments = source.segments();
+    if let Some(file) = segments.iter().find(|file| !has_whole_size(file)) {
+        return Err(StartError::WalSegmentCut { segment: file.id.0, size_bytes: file.size_bytes });
+    }
     if !has_checkpoint && segments.iter().all(|file| is_blank(source, file)) {
         // The first start, or one that was killed before its first frame.
         segments.sort_unstable_by_key(|file| file.id);
@@ -290,6 +293,11 @@ fn recover_wal(
     let start = recovered.start(RunNumber(recovered.run.0 + 1));
     let group = recovered.groups.get_mut(&GroupId(DEFAULT_GROUP));
     Ok((start, RecoveredGroup::from_wal(group)?))
+}
+
+/// A segment gets its name when it has its full length, so a crash leaves no shorter one.
+fn has_whole_size(file: &SegmentFile) -> bool {
+    [SEGMENT_FIRST_SIZE_BYTES, SEGMENT_SIZE_BYTES].contains(&file.size_bytes)
 }
 
 /// Whether nothing was ever written into a segment. All of it is looked at: a lost first block

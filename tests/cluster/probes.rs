@@ -6,6 +6,7 @@ use tests::sim::member::{SimMember, Storage, config};
 /// Asks in pieces of `piece_size_bytes`; returns what came back.
 fn ask(member: &mut SimMember, request: &str, piece_size_bytes: usize) -> String {
     let connection = member.connect(Door::Client);
+    member.settle();
     for piece in request.as_bytes().chunks(piece_size_bytes) {
         member.receive(connection, piece.to_vec());
         member.settle();
@@ -37,5 +38,20 @@ fn probes_are_answered_however_their_bytes_are_cut() {
     let answer = ask(&mut member, "GET /nothing HTTP/1.1\r\nHost: sim\r\n\r\n", 1000);
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
     let answer = ask(&mut member, "\u{16}\u{3}\u{1}garbage", 1000);
-    assert_eq!(answer, "", "what is no protocol of ours is closed without a word");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
+#[test]
+fn who_says_nothing_is_closed() {
+    let mut member =
+        SimMember::start(config(), Storage::default(), 1_000_000).expect("the member starts");
+    for door in [Door::Client, Door::Binary] {
+        let silent = member.connect(door);
+        member.advance(4_000_000);
+        assert!(member.is_connected(silent));
+        for _ in 0..20 {
+            member.advance(100_000);
+        }
+        assert!(!member.is_connected(silent), "{door:?}");
+    }
 }

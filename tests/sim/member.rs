@@ -3,7 +3,7 @@
 //! The world decides when a completion arrives; here everything completes at the next step unless
 //! the disk is held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use engine::page::checkpoint::PageWrite;
 use engine::page::heap::HeapPages;
@@ -34,6 +34,7 @@ pub struct SimMember {
     effects: Effects,
     next_connection: u64,
     sent: BTreeMap<ConnectionId, Vec<u8>>,
+    closed: BTreeSet<ConnectionId>,
     /// WAL writes that are not synced yet.
     unsynced: Vec<WalWrite>,
     is_disk_held: bool,
@@ -84,6 +85,7 @@ impl SimMember {
             effects: Effects::default(),
             next_connection: 1,
             sent: BTreeMap::new(),
+            closed: BTreeSet::new(),
             unsynced: Vec::new(),
             is_disk_held: false,
             is_serving: false,
@@ -114,6 +116,11 @@ impl SimMember {
     pub fn disconnect(&mut self, connection: ConnectionId) {
         self.inputs.push(Input::Closed { connection });
         self.sent.remove(&connection);
+    }
+
+    /// Whether the member has not closed a connection.
+    pub fn is_connected(&self, connection: ConnectionId) -> bool {
+        !self.closed.contains(&connection)
     }
 
     /// Takes what was sent to a client.
@@ -201,7 +208,10 @@ impl SimMember {
                 }
             }
             Effect::PauseReceive { .. } | Effect::ResumeReceive { .. } => {}
-            Effect::Close { connection } => self.inputs.push(Input::Closed { connection }),
+            Effect::Close { connection } => {
+                self.closed.insert(connection);
+                self.inputs.push(Input::Closed { connection });
+            }
             Effect::WalWrite(write) => {
                 self.storage.wal.write(&write);
                 self.unsynced.push(write);

@@ -40,6 +40,13 @@ pub enum StartError {
         /// Last index of it.
         last_index: u64,
     },
+    /// A WAL segment is shorter than it was made: something cut it.
+    WalSegmentCut {
+        /// Which one.
+        segment: u64,
+        /// Its size now.
+        size_bytes: u64,
+    },
     /// The WAL lost a frame that may have held this group's vote.
     HardStateLost,
     /// The WAL begins after the checkpoint ends.
@@ -74,6 +81,9 @@ impl fmt::Display for StartError {
                 "the WAL is damaged: entries {first_index} to {last_index} were synced and cannot \
                  be read any more"
             ),
+            StartError::WalSegmentCut { segment, size_bytes } => {
+                write!(f, "WAL segment {segment} is cut: {size_bytes} bytes are no segment's size")
+            }
             StartError::HardStateLost => write!(
                 f,
                 "the WAL is damaged: a synced frame is lost with all that says what was in it"

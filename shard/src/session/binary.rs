@@ -104,6 +104,11 @@ impl BinarySession {
         !self.is_input_paused && !self.session.congested()
     }
 
+    /// Whether hello is done.
+    pub fn is_open(&self) -> bool {
+        self.session.is_open()
+    }
+
     pub fn is_finished(&self) -> bool {
         self.session.is_closed()
     }

@@ -28,6 +28,12 @@ pub(crate) use context::Context;
 use grpc::GrpcSession;
 use http::HttpSession;
 
+/// A connection that has not said by then what it speaks is closed.
+const SILENCE_US_MAX: u64 = 5_000_000;
+/// The answer to bytes that are none of the protocols of the client port, a TLS hello above all.
+const NOT_SPOKEN_HERE: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 61\r\nConnection: close\r\n\r\n\
+    this port speaks gRPC and HTTP without TLS; these are others\n";
 /// How often sessions are told the time.
 const SESSION_TICK_US: u64 = 250_000;
 
@@ -45,6 +51,7 @@ pub(crate) struct Front {
 
 struct Session {
     door: Door,
+    opened_us: u64,
     dialect: Dialect,
     unsent_bytes: usize,
     is_touched: bool,
@@ -57,6 +64,8 @@ struct Session {
 enum Dialect {
     /// Too few bytes to tell.
     Unknown(Vec<u8>),
+    /// Nothing that is spoken here: what is still to be said before the end.
+    Refused(Vec<u8>),
     Grpc(Box<GrpcSession>),
     Http(Box<HttpSession>),
     Binary(Box<BinarySession>),
@@ -82,6 +91,7 @@ impl Front {
         };
         let session = Session {
             door,
+            opened_us: self.context.now_us,
             dialect,
             unsent_bytes: 0,
             is_touched: false,
@@ -143,7 +153,7 @@ impl Front {
         let Some(mut session) = self.sessions.remove(&connection) else { return };
         self.context.metrics.subtract(Scalar::Connections, 1);
         match &mut session.dialect {
-            Dialect::Unknown(_) => {}
+            Dialect::Unknown(_) | Dialect::Refused(_) => {}
             Dialect::Grpc(grpc) => grpc.on_closed(connection, &mut self.context),
             Dialect::Http(_) => {}
             Dialect::Binary(binary) => binary.on_closed(connection, &mut self.context),
@@ -166,7 +176,9 @@ impl Front {
         let Some(session) = self.sessions.get_mut(&connection) else { return };
         self.context.raft_term = answer.raft_term;
         match &mut session.dialect {
-            Dialect::Unknown(_) => unreachable!("it has not asked anything"),
+            Dialect::Unknown(_) | Dialect::Refused(_) => {
+                unreachable!("it has not asked anything")
+            }
             Dialect::Grpc(grpc) => grpc.on_answer(answer, &mut self.context),
             Dialect::Http(http) => http.on_answer(answer, &mut self.context),
             Dialect::Binary(binary) => binary.on_answer(answer, &mut self.context),
@@ -184,7 +196,9 @@ impl Front {
                 Dialect::Binary(binary) => {
                     binary.on_events(connection, stream, batch, delivery, &mut self.context);
                 }
-                Dialect::Unknown(_) | Dialect::Http(_) => unreachable!("they have no watches"),
+                Dialect::Unknown(_) | Dialect::Refused(_) | Dialect::Http(_) => {
+                    unreachable!("they have no watches")
+                }
             }
             self.touch(connection);
         }
@@ -196,7 +210,9 @@ impl Front {
         match &mut session.dialect {
             Dialect::Grpc(grpc) => grpc.on_notice(notice, &mut self.context),
             Dialect::Binary(binary) => binary.on_notice(notice, &mut self.context),
-            Dialect::Unknown(_) | Dialect::Http(_) => unreachable!("they have no watches"),
+            Dialect::Unknown(_) | Dialect::Refused(_) | Dialect::Http(_) => {
+                unreachable!("they have no watches")
+            }
         }
         self.touch(connection);
     }
@@ -208,7 +224,9 @@ impl Front {
         match &mut session.dialect {
             Dialect::Http(http) => http.on_metrics(connection, text, &mut self.context),
             Dialect::Grpc(grpc) => grpc.on_metrics(text),
-            Dialect::Unknown(_) | Dialect::Binary(_) => unreachable!("they did not ask"),
+            Dialect::Unknown(_) | Dialect::Refused(_) | Dialect::Binary(_) => {
+                unreachable!("they did not ask")
+            }
         }
         self.touch(connection);
     }
@@ -229,7 +247,17 @@ impl Front {
             match &mut session.dialect {
                 Dialect::Grpc(grpc) => grpc.tick(connection, &mut self.context),
                 Dialect::Http(http) => http.tick(now_us / 1_000),
-                Dialect::Unknown(_) | Dialect::Binary(_) => continue,
+                Dialect::Binary(_) | Dialect::Unknown(_) | Dialect::Refused(_) => {}
+            }
+            let is_silent = match &session.dialect {
+                Dialect::Unknown(_) => true,
+                Dialect::Binary(binary) => !binary.is_open(),
+                Dialect::Grpc(_) | Dialect::Http(_) | Dialect::Refused(_) => false,
+            };
+            if is_silent && session.opened_us + SILENCE_US_MAX <= now_us {
+                session.is_closing = true;
+            } else if let Dialect::Binary(_) | Dialect::Unknown(_) = session.dialect {
+                continue;
             }
             self.touch(connection);
         }
@@ -248,7 +276,7 @@ impl Front {
                 Dialect::Grpc(grpc) => grpc.drain(),
                 Dialect::Binary(binary) => binary.drain(),
                 Dialect::Http(http) => http.drain(),
-                Dialect::Unknown(_) => session.is_closing = true,
+                Dialect::Unknown(_) | Dialect::Refused(_) => session.is_closing = true,
             }
             self.touch(connection);
         }
@@ -302,8 +330,7 @@ impl Session {
                 }
                 Protocol::Http1 => Dialect::Http(Box::new(HttpSession::new())),
                 Protocol::Http2 | Protocol::Unknown => {
-                    self.is_closing = true;
-                    return;
+                    return self.dialect = Dialect::Refused(NOT_SPOKEN_HERE.to_vec());
                 }
             };
             return self.dialect.feed(connection, &sniffed, context);
@@ -350,6 +377,7 @@ impl Dialect {
     fn feed(&mut self, connection: ConnectionId, bytes: &[u8], context: &mut Context) {
         match self {
             Dialect::Unknown(_) => unreachable!("the session has sniffed"),
+            Dialect::Refused(_) => {}
             Dialect::Grpc(grpc) => grpc.feed(connection, bytes, context),
             Dialect::Http(http) => http.feed(connection, bytes, context),
             Dialect::Binary(binary) => binary.feed(connection, bytes, context),
@@ -359,6 +387,7 @@ impl Dialect {
     fn take_output(&mut self, connection: ConnectionId, context: &mut Context) -> Vec<u8> {
         match self {
             Dialect::Unknown(_) => Vec::new(),
+            Dialect::Refused(last_words) => std::mem::take(last_words),
             Dialect::Grpc(grpc) => grpc.take_output(connection, context),
             Dialect::Http(http) => http.take_output(connection, context),
             Dialect::Binary(binary) => binary.take_output(connection, context),
@@ -368,6 +397,7 @@ impl Dialect {
     fn is_finished(&self) -> bool {
         match self {
             Dialect::Unknown(_) => false,
+            Dialect::Refused(_) => true,
             Dialect::Grpc(grpc) => grpc.is_finished(),
             Dialect::Http(http) => http.is_finished(),
             Dialect::Binary(binary) => binary.is_finished(),
@@ -377,6 +407,7 @@ impl Dialect {
     fn wants_input(&self) -> bool {
         match self {
             Dialect::Unknown(_) => true,
+            Dialect::Refused(_) => false,
             Dialect::Grpc(grpc) => grpc.wants_input(),
             Dialect::Http(http) => http.wants_input(),
             Dialect::Binary(binary) => binary.wants_input(),

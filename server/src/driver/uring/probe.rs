@@ -69,6 +69,7 @@ fn refused(what: &'static str) -> impl FnOnce(io::Error) -> Refusal {
 }
 
 fn probe_here(path: &Path) -> Result<(), Refusal> {
+    probe_bare_ring().map_err(refused("io_uring"))?;
     let executor = executor(None).map_err(refused("an executor on io_uring"))?;
     executor.run(async {
         let mut writer = RingWalWriter::new().map_err(refused("a ring for the WAL"))?;
@@ -83,6 +84,14 @@ fn probe_here(path: &Path) -> Result<(), Refusal> {
         write_once(&mut writer, segment).map_err(refused("a linked write and sync"))
     })
 }
+
+/// The executor does not survive a kernel that refuses its first calls, so they are tried before.
+fn probe_bare_ring() -> io::Result<()> {
+    let ring = io_uring::IoUring::new(BARE_RING_ENTRIES)?;
+    ring.submitter().register_probe(&mut io_uring::Probe::new())
+}
+
+const BARE_RING_ENTRIES: u32 = 8;
 
 fn write_once(writer: &mut RingWalWriter, segment: SegmentId) -> io::Result<()> {
     let other = |fault: crate::error::Fault| io::Error::other(fault.to_string());
