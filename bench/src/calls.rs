@@ -86,6 +86,20 @@ impl Caller {
         Ok(self.runtime.block_on(self.client.range(range))?.into_inner().count)
     }
 
+    /// Reads every key and value, some at a time; how many there were.
+    #[allow(clippy::missing_errors_doc)]
+    pub fn read_everything(&mut self) -> Result<usize, BenchError> {
+        let [mut key, range_end] = EVERYTHING.map(Bytes::from_static);
+        let mut read = 0;
+        loop {
+            let range = RangeRequest { limit: SCAN_KEYS, ..range_of(key, range_end.clone()) };
+            let answer = self.runtime.block_on(self.client.range(range))?.into_inner();
+            read += answer.kvs.len();
+            let Some(last) = answer.kvs.last().filter(|_| answer.more) else { return Ok(read) };
+            key = [&last.key[..], &[0]].concat().into();
+        }
+    }
+
     /// Compacts at `revision` and waits until what was dropped is gone.
     #[allow(clippy::missing_errors_doc)]
     pub fn compact(&mut self, revision: i64) -> Result<(), BenchError> {
@@ -131,6 +145,9 @@ impl Caller {
         Ok(kvs.sum())
     }
 }
+
+/// Keys that a scan reads at a time.
+const SCAN_KEYS: i64 = 5000;
 
 /// Largest answer that is taken.
 const ANSWER_SIZE_BYTES_MAX: usize = 1 << 30;

@@ -8,6 +8,7 @@ use crate::error::{BenchError, io_error};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{File, read_to_string};
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -132,11 +133,11 @@ impl Member {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM).map_err(io_error("stopping the member"))?;
         let status = self.child.wait().map_err(io_error("waiting for the member"))?;
-        match self.options.program {
-            Program::Corestone(_) if !status.success() => {
-                Err(BenchError::Member(format!("{status}: {}", self.log_tail())))
-            }
-            _ => Ok(()),
+        // Both programs may end by the signal itself once they have stopped cleanly.
+        let by_signal = status.signal() == Some(Signal::TERM.as_raw());
+        match status.success() || by_signal {
+            true => Ok(()),
+            false => Err(BenchError::Member(format!("{status}: {}", self.log_tail()))),
         }
     }
 
