@@ -170,4 +170,4 @@ impl AlignedBlock {
 const BLOCK_SIZE_BYTES: u64 = 4096;
 const FILE_BLOCKS: u64 = 4096;
 const MESSAGE_SIZE_BYTES: usize = 64;
-const SAMPLES: usize = 2000;
+const SAMPLES: usize = 500;
