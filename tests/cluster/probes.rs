@@ -47,6 +47,7 @@ fn who_says_nothing_is_closed() {
         SimMember::start(config(), Storage::default(), 1_000_000).expect("the member starts");
     for door in [Door::Client, Door::Binary] {
         let silent = member.connect(door);
+        member.settle();
         member.advance(4_000_000);
         assert!(member.is_connected(silent));
         for _ in 0..20 {
