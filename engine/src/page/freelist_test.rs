@@ -1,7 +1,7 @@
 //! The freelist against a plain model of its laws, over files of several bitmap and index pages.
 
 use super::freelist::{Extent, Freelist};
-use super::limits::{BITMAP_PAGES, INDEX_BITMAPS, RUN_PAGES_MAX};
+use super::limits::{BITMAP_PAGES, INDEX_BITMAPS, PUNCH_PAGES_MIN, RUN_PAGES_MAX};
 use super::map::PageNumber;
 use std::collections::BTreeMap;
 
@@ -144,5 +144,5 @@ fn a_run_across_two_bitmap_pages_comes_back() {
     assert_eq!(freelist.free, 20);
     // Within one bitmap page ten of its pages lie together, two of which the freelist takes itself.
     assert_eq!(freelist.take_run(8).0, run.0 + 2);
-    assert_eq!(freelist.punchable_run(PageNumber(0)), None);
+    assert_eq!(freelist.free_run(PageNumber(0), u64::from(PUNCH_PAGES_MIN)), None);
 }
