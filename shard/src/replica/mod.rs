@@ -81,6 +81,8 @@ pub(crate) struct Replica<M> {
     next_publish_us: u64,
     needs_step: bool,
     is_wal_full: bool,
+    /// The process did not write all pages itself: some may not be what their parents say.
+    may_have_broken_pages: bool,
 }
 
 /// How far the group has come since the start of the process.

@@ -233,6 +233,7 @@ impl<M: PageMap> Replica<M> {
             next_publish_us: 0,
             needs_step: false,
             is_wal_full: false,
+            may_have_broken_pages: meta.is_some(),
             engine,
             config,
         };
