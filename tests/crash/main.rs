@@ -30,17 +30,22 @@ fn fifty_kills_under_load_on_one_data_directory() {
     let mut known = Known::new();
     let mut round = Round::default();
     let (mut requests, mut open) = (0, 0);
+    let (mut starting, mut checking) = (Duration::ZERO, Duration::ZERO);
     for kill in 0..KILLS {
         member.change_program(drivers[kill % drivers.len()].clone());
+        let began = Instant::now();
         member.restart();
-        // Every fifth one writes enough for checkpoint intervals to end under it.
-        let weight = if kill % 5 == 4 { Weight::Heavy } else { Weight::Light };
+        starting += began.elapsed();
+        // Some write enough for a checkpoint interval to end under them.
+        let weight = if kill % 20 == 7 { Weight::Heavy } else { Weight::Light };
         let life =
             random.duration_below(if weight == Weight::Heavy { LIFE_HEAVY_MAX } else { LIFE_MAX });
         round = block_on(async {
             let endpoint = endpoint(&member);
             let client = Client::connect([endpoint.as_str()]).await.unwrap();
+            let began = Instant::now();
             known.check(&client, round, &mut random).await;
+            checking += began.elapsed();
             let start = Start {
                 endpoint,
                 weight,
@@ -67,6 +72,10 @@ fn fifty_kills_under_load_on_one_data_directory() {
     }
     let newest = known.history.newest();
     println!("{KILLS} kills, {requests} requests acknowledged, {open} open, revision {newest}");
+    let pages = member.data_directory().join("default.pages");
+    let pages_bytes = std::fs::metadata(pages).map_or(0, |file| file.len());
+    println!("the page file has {pages_bytes} bytes: checkpoints were made if it is not empty");
+    println!("{starting:?} until ready, {checking:?} to compare");
     // A load that hardly ran would prove nothing.
     assert!(KILLS * 20 < requests, "only {requests} requests in {KILLS} rounds");
 }
@@ -143,8 +152,8 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 }
 
 const KILLS: usize = 50;
-const LIFE_MAX: Duration = Duration::from_millis(250);
-const LIFE_HEAVY_MAX: Duration = Duration::from_millis(700);
+const LIFE_MAX: Duration = Duration::from_millis(120);
+const LIFE_HEAVY_MAX: Duration = Duration::from_millis(500);
 /// Compactions stay so far behind.
 const REVISIONS_KEPT: i64 = 600;
 const STARTS: usize = 100;

@@ -147,7 +147,7 @@ fn value(random: &mut Random, weight: Weight) -> Vec<u8> {
         0..10 => 0,
         10..50 => 100,
         50..80 => 4_000,
-        80..96 => 40_000,
+        80..97 => 20_000,
         _ => VALUE_BYTES_MAX,
     };
     let size_bytes = random.below(size_max + 1) as usize;
