@@ -1,11 +1,13 @@
 //! The text of a transaction: compares, a blank line, requests for success, a blank line, requests
 //! for failure, a blank line.
 //!
-//!     mod("key1") > "0"
+//! ```text
+//! mod("key1") > "0"
 //!
-//!     put key1 "overwrote-key1"
+//! put key1 "overwrote-key1"
 //!
-//!     get key1
+//! get key1
+//! ```
 //!
 //! A compare is `target("key") op "value"`: targets c/create, m/mod, ver/version, val/value and
 //! lease (its value in hexadecimal, as everywhere else), ops =, !=, <, >.
