@@ -136,8 +136,6 @@ pub enum ProposalClass {
     Other,
     /// A compaction whose answer waits until old versions are removed.
     PhysicalCompaction,
-    /// A grant or an expiry is not kept back by the backlog of client writes.
-    Urgent,
 }
 
 /// A range request that owns its keys.

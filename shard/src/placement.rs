@@ -2,8 +2,8 @@
 //!
 //! Invariant: the owner of the default keyspace takes the first connections, so that one idle
 //! client sees the same latency however many cores there are; later ones go to the core with the
-//! least load, and each placement counts at once. Source: docs/decisions on placement; a request
-//! that must wake a sleeping core pays the wake-up twice.
+//! least load, and each placement counts at once. Source: runtime laws, Cores 2: a request that
+//! must wake a sleeping core pays the wake-up twice.
 
 use crate::input::CoreId;
 

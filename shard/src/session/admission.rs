@@ -83,7 +83,7 @@ pub(super) fn lease_grant(context: &mut Context, id: i64, ttl_s: i64) -> Result<
 
 pub(super) fn lease_revoke(context: &Context, id: i64) -> Result<Call, Status> {
     let command = Command::LeaseRevoke { id, cause: RevokeCause::Client };
-    encode(context, &command, ProposalClass::Urgent)
+    encode(context, &command, ProposalClass::Other)
 }
 
 pub(super) fn alarm_change(
@@ -92,7 +92,7 @@ pub(super) fn alarm_change(
     member_id: u64,
     alarm: AlarmType,
 ) -> Result<Call, Status> {
-    encode(context, &Command::Alarm { action, member_id, alarm }, ProposalClass::Urgent)
+    encode(context, &Command::Alarm { action, member_id, alarm }, ProposalClass::Other)
 }
 
 /// Fields of a put in an entry besides its key and value; only a hint for the allocation.
