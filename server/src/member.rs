@@ -17,7 +17,7 @@ use std::{
 
 use shard::{
     Shard,
-    config::Config,
+    config::{Config, InitialMember, Origin},
     effect::{Effects, LogLevel},
     input::{CoreId, Door, Input},
     method_labels,
@@ -348,6 +348,15 @@ fn shard_config(
         cores,
         cluster_id: identity.cluster_id,
         member_id: identity.member_id,
+        birth_id: identity.birth_id,
+        epoch: 0,
+        origin: Origin::Founder {
+            members: vec![InitialMember {
+                id: identity.member_id,
+                name: identity.name.clone(),
+                peer_urls: settings.peer_urls.clone(),
+            }],
+        },
         name: settings.name.clone(),
         peer_urls: settings.peer_urls.clone(),
         client_urls: settings.client_urls.clone(),
@@ -358,6 +367,9 @@ fn shard_config(
         auto_compaction: settings.auto_compaction,
         heartbeat_interval_us: settings.heartbeat_interval_ms * 1000,
         election_timeout_us: settings.election_timeout_ms * 1000,
+        is_strict_reconfig: true,
+        is_pre_vote: true,
+        is_force_new_cluster: false,
         watch_progress_interval_us: settings.watch_progress_interval_us,
         answer_budget_bytes: memory / ANSWER_BUDGET_SHARE / usize::from(cores),
         server_version: ETCD_VERSION.to_owned(),

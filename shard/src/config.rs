@@ -19,6 +19,32 @@ pub enum AutoCompaction {
     },
 }
 
+/// A member that a new cluster begins with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InitialMember {
+    /// Its id, by etcd's rule.
+    pub id: u64,
+    /// Its name in --initial-cluster.
+    pub name: String,
+    /// Its peer URLs there.
+    pub peer_urls: Vec<String>,
+}
+
+/// How this member came into its cluster, decided once at its birth and kept in its identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// One of those the cluster began with.
+    Founder {
+        /// All of them, this one too, ascending by id.
+        members: Vec<InitialMember>,
+    },
+    /// Added to a cluster that lived already: whom to ask, as named by --initial-cluster.
+    Joiner {
+        /// The other members.
+        members: Vec<InitialMember>,
+    },
+}
+
 /// Configuration of one shard. All cores of a member get the same but for `core`.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -30,6 +56,13 @@ pub struct Config {
     pub cluster_id: u64,
     /// Member id.
     pub member_id: u64,
+    /// Random, drawn when the data directory was made: tells a member from another that was given
+    /// its id.
+    pub birth_id: u64,
+    /// Raised by each forced new cluster; members of different epochs do not talk.
+    pub epoch: u64,
+    /// How the member was born.
+    pub origin: Origin,
     /// Member name.
     pub name: String,
     /// Advertised peer URLs.
@@ -50,6 +83,12 @@ pub struct Config {
     pub heartbeat_interval_us: u64,
     /// Election timeout.
     pub election_timeout_us: u64,
+    /// Refuse changes of members that would lose the quorum (etcd's --strict-reconfig-check).
+    pub is_strict_reconfig: bool,
+    /// Ask for an election before raising the term (etcd's --pre-vote).
+    pub is_pre_vote: bool,
+    /// Hand the group on with this member as its only voter (etcd's --force-new-cluster).
+    pub is_force_new_cluster: bool,
     /// Period of watch progress notices.
     pub watch_progress_interval_us: u64,
     /// Memory for range answers under way, per core.

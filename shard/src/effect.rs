@@ -8,7 +8,7 @@ use std::sync::Arc;
 use engine::wal::position::SegmentId;
 use engine::wal::writer::WalWrite;
 
-use crate::input::{ConnectionId, CoreId};
+use crate::input::{ConnectionId, CoreId, DialId};
 use crate::message::Message;
 
 /// How bad a log line is.
@@ -56,6 +56,14 @@ pub enum Effect {
         /// Which one.
         connection: ConnectionId,
     },
+    /// Connect to the host and port of a URL; answered by `Dialed` or `DialFailed` within
+    /// `DIAL_TIMEOUT_US`.
+    Dial {
+        /// Its number, named in the answer.
+        dial: DialId,
+        /// As advertised: `http://host:port`.
+        url: String,
+    },
     /// Write and sync a sealed buffer; answered by `WalSynced`. A failure ends the process.
     WalWrite(WalWrite),
     /// Make a segment file of full length, every byte written, synced, its directory entry too;
@@ -94,6 +102,28 @@ pub enum Effect {
         /// One page.
         bytes: Arc<[u8]>,
     },
+    /// Write pages of a state transfer into the side file, at the offset that their numbers have
+    /// in the page file. The first one of a transfer makes the file.
+    SideWrite {
+        /// First page number.
+        first: u64,
+        /// Whole pages.
+        bytes: Arc<[u8]>,
+    },
+    /// Sync the side file; answered by `SideSynced`.
+    SideSync {
+        /// Its number.
+        number: u64,
+    },
+    /// Copy these runs of pages from the side file to their places in the page file, through the
+    /// page cache, growing it as needed, and sync it; answered by `PagesInstalled`. The meta pages
+    /// are not among them. Doing it again does no harm.
+    PagesInstall {
+        /// (first page, count), ascending.
+        runs: Vec<(u64, u64)>,
+    },
+    /// Delete the side file, if there is one.
+    SideDiscard,
     /// Give the space of free pages back.
     PunchHole {
         /// First page number.

@@ -26,6 +26,22 @@ pub enum Door {
     Binary,
     /// /metrics, /health, /livez, /readyz only.
     Metrics,
+    /// The peer protocol, and GET /members and /version for members that are about to join. Its
+    /// connections belong to core 0.
+    Peer,
+}
+
+/// A dial of the shard's, never reused in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DialId(pub u64);
+
+/// Why a dial came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialFailure {
+    /// Nobody listens there: the peer's process is gone.
+    Refused,
+    /// No answer in time, no route, no such name.
+    Unreachable,
 }
 
 /// One thing that happened.
@@ -58,6 +74,20 @@ pub enum Input {
         /// Which one.
         connection: ConnectionId,
     },
+    /// A dial succeeded: from now on this is a connection like any other.
+    Dialed {
+        /// Which dial.
+        dial: DialId,
+        /// The number of the new connection.
+        connection: ConnectionId,
+    },
+    /// A dial failed.
+    DialFailed {
+        /// Which dial.
+        dial: DialId,
+        /// Why.
+        failure: DialFailure,
+    },
     /// A WAL write and the sync linked to it are done, and so is every earlier one.
     WalSynced {
         /// The position up to which everything is durable.
@@ -80,6 +110,13 @@ pub enum Input {
         /// The checkpoint's interval.
         interval: u64,
     },
+    /// Everything written to the side file before the `SideSync` of this number is durable.
+    SideSynced {
+        /// Number of the sync.
+        number: u64,
+    },
+    /// The pages of the side file lie in their places in the page file and are durable there.
+    PagesInstalled,
     /// Another core of this member sent something.
     Forwarded {
         /// Which core.

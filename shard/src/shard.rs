@@ -180,6 +180,10 @@ impl<M: PageMap> Shard<M> {
             Input::Forwarded { message, .. } => self.on_forwarded(*message),
             Input::MetricsRead { token, text } => self.front.on_metrics(token, text),
             Input::ShutdownRequested => self.on_shutdown(),
+            Input::Dialed { .. }
+            | Input::DialFailed { .. }
+            | Input::SideSynced { .. }
+            | Input::PagesInstalled => unreachable!("a group of one member has no peers"),
             Input::WalSynced { .. }
             | Input::WalSegmentReady { .. }
             | Input::PagesSynced { .. }

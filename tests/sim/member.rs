@@ -9,7 +9,7 @@ use engine::page::checkpoint::PageWrite;
 use engine::page::heap::HeapPages;
 use engine::page::map::PageNumber;
 use engine::wal::writer::WalWrite;
-use shard::config::{AutoCompaction, Config};
+use shard::config::{AutoCompaction, Config, InitialMember, Origin};
 use shard::effect::{Effect, Effects, LogLevel, SegmentOrigin};
 use shard::input::{ConnectionId, CoreId, Door, Input};
 use shard::{Shard, StartError};
@@ -53,6 +53,15 @@ pub fn config() -> Config {
         cores: 1,
         cluster_id: 0xcd,
         member_id: 0xab,
+        birth_id: 0xb1,
+        epoch: 0,
+        origin: Origin::Founder {
+            members: vec![InitialMember {
+                id: 0xab,
+                name: "sim".to_string(),
+                peer_urls: vec!["http://sim:2380".to_string()],
+            }],
+        },
         name: "sim".to_string(),
         peer_urls: vec!["http://sim:2380".to_string()],
         client_urls: vec!["http://sim:2379".to_string()],
@@ -63,6 +72,9 @@ pub fn config() -> Config {
         auto_compaction: AutoCompaction::Off,
         heartbeat_interval_us: 100_000,
         election_timeout_us: 1_000_000,
+        is_strict_reconfig: true,
+        is_pre_vote: true,
+        is_force_new_cluster: false,
         watch_progress_interval_us: 600_000_000,
         answer_budget_bytes: 256 << 20,
         server_version: "3.7.0".to_string(),
@@ -233,6 +245,11 @@ impl SimMember {
                 self.inputs.push(Input::MetaSynced { interval });
             }
             Effect::PunchHole { .. } => {}
+            Effect::Dial { .. }
+            | Effect::SideWrite { .. }
+            | Effect::SideSync { .. }
+            | Effect::PagesInstall { .. }
+            | Effect::SideDiscard => panic!("a group of one member has no peers"),
             Effect::Forward { .. } => panic!("a member of one core forwards nothing"),
             Effect::Log { level, message, fields } => {
                 if LogLevel::Warn <= level {

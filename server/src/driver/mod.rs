@@ -368,6 +368,11 @@ impl<P: Program, W: WalWriter> Core<P, W> {
             Effect::PunchHole { first, pages } => {
                 self.order_pages(PageOrder::Punch { first, pages });
             }
+            Effect::Dial { .. }
+            | Effect::SideWrite { .. }
+            | Effect::SideSync { .. }
+            | Effect::PagesInstall { .. }
+            | Effect::SideDiscard => unreachable!("a group of one member has no peers"),
             Effect::Forward { to, message } => {
                 self.parts.mesh.forward(self.parts.core, to, message);
             }

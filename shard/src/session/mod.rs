@@ -87,7 +87,7 @@ impl Front {
     pub fn on_accepted(&mut self, connection: ConnectionId, door: Door) {
         let dialect = match door {
             Door::Binary => Dialect::Binary(Box::new(BinarySession::new(&self.context))),
-            Door::Client | Door::Metrics => Dialect::Unknown(Vec::new()),
+            Door::Client | Door::Metrics | Door::Peer => Dialect::Unknown(Vec::new()),
         };
         let session = Session {
             door,
