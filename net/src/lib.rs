@@ -8,4 +8,5 @@ pub mod etcd;
 pub mod grpc;
 pub mod http1;
 pub mod http2;
+pub mod peer;
 pub mod wire;
