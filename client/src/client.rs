@@ -12,7 +12,10 @@ use engine::api::{
     DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
     TxnResponse,
 };
-use net::wire::{Answer, LeaseTimeToLive, Malformed, MemberStatus, Request};
+use net::wire::{
+    Answer, ClientRequest, ClusterMember, ClusterRequest, LeaseTimeToLive, Malformed, MemberStatus,
+    Request,
+};
 use std::ops::Deref;
 use std::sync::Arc;
 use tokio::time::timeout;
@@ -54,6 +57,15 @@ pub struct Granted {
     pub id: i64,
     /// Its time to live in seconds; 0 or less after a renewal says that it is gone.
     pub ttl_s: i64,
+}
+
+/// A member that was added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberAdded {
+    /// The new member.
+    pub id: u64,
+    /// All members, the new one included.
+    pub members: Vec<ClusterMember>,
 }
 
 /// A client; clones share one connection. The connection ends with the last clone.
@@ -306,7 +318,86 @@ impl Client {
         expect_answer!(self.call(Request::Status).await, Answer::Status(status) => status)
     }
 
-    async fn call(&self, request: Request<'_>) -> Result<(ResponseHeader, Answer), Error> {
+    /// The members of the cluster, read through the leader.
+    ///
+    /// # Errors
+    /// See [`Client::put`].
+    pub async fn member_list(&self) -> Result<Response<Vec<ClusterMember>>, Error> {
+        self.member_list_with(true).await
+    }
+
+    /// The members of the cluster; `is_linearizable` reads them through the leader, else it is
+    /// what the member that the client is connected to knows.
+    ///
+    /// # Errors
+    /// See [`Client::put`].
+    pub async fn member_list_with(
+        &self,
+        is_linearizable: bool,
+    ) -> Result<Response<Vec<ClusterMember>>, Error> {
+        let outcome = self.call(ClusterRequest::MemberList { is_linearizable }).await;
+        expect_answer!(outcome, Answer::MemberList(members) => members)
+    }
+
+    /// Adds a member that the others reach at `peer_urls`.
+    ///
+    /// # Errors
+    /// See [`Client::put`].
+    pub async fn member_add(
+        &self,
+        peer_urls: &[&str],
+        is_learner: bool,
+    ) -> Result<Response<MemberAdded>, Error> {
+        let peer_urls = peer_urls.to_vec();
+        let outcome = self.call(ClusterRequest::MemberAdd { is_learner, peer_urls }).await;
+        expect_answer!(outcome, Answer::MemberAdd { id, members } => MemberAdded { id, members })
+    }
+
+    /// Removes a member; answers who is left.
+    ///
+    /// # Errors
+    /// See [`Client::put`].
+    pub async fn member_remove(&self, id: u64) -> Result<Response<Vec<ClusterMember>>, Error> {
+        let outcome = self.call(ClusterRequest::MemberRemove { id }).await;
+        expect_answer!(outcome, Answer::MemberRemove(members) => members)
+    }
+
+    /// Gives a member other peer URLs; answers all members.
+    ///
+    /// # Errors
+    /// See [`Client::put`].
+    pub async fn member_update(
+        &self,
+        id: u64,
+        peer_urls: &[&str],
+    ) -> Result<Response<Vec<ClusterMember>>, Error> {
+        let peer_urls = peer_urls.to_vec();
+        let outcome = self.call(ClusterRequest::MemberUpdate { id, peer_urls }).await;
+        expect_answer!(outcome, Answer::MemberUpdate(members) => members)
+    }
+
+    /// Makes a learner a voter; answers all members.
+    ///
+    /// # Errors
+    /// See [`Client::put`].
+    pub async fn member_promote(&self, id: u64) -> Result<Response<Vec<ClusterMember>>, Error> {
+        let outcome = self.call(ClusterRequest::MemberPromote { id }).await;
+        expect_answer!(outcome, Answer::MemberPromote(members) => members)
+    }
+
+    /// Hands leadership to a member. To be asked of the leader.
+    ///
+    /// # Errors
+    /// See [`Client::put`].
+    pub async fn move_leader(&self, target_id: u64) -> Result<Response<()>, Error> {
+        let outcome = self.call(ClusterRequest::MoveLeader { target_id }).await;
+        expect_answer!(outcome, Answer::MoveLeader => ())
+    }
+
+    async fn call(
+        &self,
+        request: impl ClientRequest + Sync,
+    ) -> Result<(ResponseHeader, Answer), Error> {
         self.inner.shared.call(&request).await
     }
 }

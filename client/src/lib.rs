@@ -55,7 +55,7 @@ mod shared;
 mod txn;
 mod watch;
 
-pub use client::{Client, Granted, Response, ResponseHeader};
+pub use client::{Client, Granted, MemberAdded, Response, ResponseHeader};
 pub use error::Error;
 pub use keeper::{LeaseKeeper, LeaseState};
 pub use options::Options;
@@ -71,4 +71,7 @@ pub use engine::api::{
     EventType, KeyValue, KvList, Operand, PutRequest, PutResponse, RangeRequest, RangeResponse,
     RequestOp, ResponseOp, SortOrder, SortTarget, TxnRequest, TxnResponse,
 };
-pub use net::wire::{Answer, LeaseTimeToLive, MemberStatus, Request, ServerHello, WatchFilter};
+pub use net::wire::{
+    Answer, ClusterMember, ClusterRequest, LeaseTimeToLive, MemberStatus, Request, ServerHello,
+    WatchFilter,
+};

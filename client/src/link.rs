@@ -7,7 +7,9 @@
 use crate::client::ResponseHeader;
 use crate::error::Error;
 use crate::watch::WatchTable;
-use net::wire::{Answer, ClientSession, Malformed, Message, Opcode, ReplyHeader, Request};
+use net::wire::{
+    Answer, ClientRequest, ClientSession, Malformed, Message, Opcode, ReplyHeader, Request,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{Notify, Semaphore, oneshot};
@@ -91,7 +93,7 @@ impl Link {
     }
 
     /// Appends a call's request. `None`: no frame of this server holds it.
-    pub(crate) fn submit(&mut self, request: &Request<'_>, waiter: Waiter) -> Option<()> {
+    pub(crate) fn submit(&mut self, request: &impl ClientRequest, waiter: Waiter) -> Option<()> {
         assert!(!self.retired);
         let id = self.session.request(request).ok()?;
         self.opened_id_last = id;

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::link::{Failure, Link, LinkFate, Notice, Outcome};
 use crate::options::Options;
 use crate::watch::{OpenedWatch, WatchRequest, WatchTable};
-use net::wire::{Answer, ClientSession, Malformed, Request};
+use net::wire::{Answer, ClientRequest, ClientSession, Malformed};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore, oneshot};
@@ -85,7 +85,7 @@ impl Shared {
     /// is certain not to have changed anything.
     pub(crate) async fn call(
         &self,
-        request: &Request<'_>,
+        request: &(impl ClientRequest + Sync),
     ) -> Result<(ResponseHeader, Answer), Error> {
         let deadline = Instant::now() + self.options.request_timeout;
         let mut sent = false;
@@ -98,7 +98,7 @@ impl Shared {
 
     async fn call_without_deadline(
         &self,
-        request: &Request<'_>,
+        request: &(impl ClientRequest + Sync),
         sent: &mut bool,
     ) -> Result<(ResponseHeader, Answer), Error> {
         loop {
@@ -120,7 +120,10 @@ impl Shared {
         }
     }
 
-    async fn submit(&self, request: &Request<'_>) -> Result<oneshot::Receiver<Outcome>, Error> {
+    async fn submit(
+        &self,
+        request: &(impl ClientRequest + Sync),
+    ) -> Result<oneshot::Receiver<Outcome>, Error> {
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
@@ -132,7 +135,7 @@ impl Shared {
         }
     }
 
-    fn maybe_submit(&self, request: &Request<'_>) -> Submitted {
+    fn maybe_submit(&self, request: &impl ClientRequest) -> Submitted {
         let mut state = self.lock();
         if state.closed {
             return Submitted::Failed(Error::Closed);

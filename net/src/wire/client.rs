@@ -4,6 +4,7 @@
 //! Invariants: hello is the first frame out; an answer cut into chunks is handed over whole; what
 //! belongs to which call is the caller's to know.
 
+use super::cluster::ClusterRequest;
 use super::error::Malformed;
 use super::frame::{Frame, begin_frame, check_frame, end_frame};
 use super::hello::{ClientHello, ServerHello};
@@ -88,6 +89,46 @@ pub enum Message<'a> {
     },
 }
 
+/// What a client sends and gets one answer to.
+pub trait ClientRequest {
+    /// The message's number.
+    fn opcode(&self) -> Opcode;
+
+    /// Whether executing it twice may differ from executing it once.
+    fn is_write(&self) -> bool;
+
+    /// Appends the body.
+    fn encode(&self, output: &mut Vec<u8>);
+}
+
+impl ClientRequest for Request<'_> {
+    fn opcode(&self) -> Opcode {
+        Request::opcode(self)
+    }
+
+    fn is_write(&self) -> bool {
+        Request::is_write(self)
+    }
+
+    fn encode(&self, output: &mut Vec<u8>) {
+        Request::encode(self, output);
+    }
+}
+
+impl ClientRequest for ClusterRequest<'_> {
+    fn opcode(&self) -> Opcode {
+        ClusterRequest::opcode(self)
+    }
+
+    fn is_write(&self) -> bool {
+        ClusterRequest::is_write(self)
+    }
+
+    fn encode(&self, output: &mut Vec<u8>) {
+        ClusterRequest::encode(self, output);
+    }
+}
+
 /// A request that the server would not take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestTooLarge;
@@ -134,7 +175,7 @@ impl ClientSession {
     ///
     /// # Errors
     /// [`RequestTooLarge`] if no frame of the server's bound holds it; nothing is appended.
-    pub fn request(&mut self, request: &Request<'_>) -> Result<u64, RequestTooLarge> {
+    pub fn request(&mut self, request: &impl ClientRequest) -> Result<u64, RequestTooLarge> {
         assert!(request.opcode().opens_request());
         let request_id = self.request_id_last + 1;
         let start = begin_frame(&mut self.output);

@@ -1,5 +1,7 @@
 //! What is encoded comes back; what is not whole or not meant is refused, never a panic.
 
+use super::client::ClientRequest;
+use super::cluster::ClusterRequest;
 use super::error::Malformed;
 use super::frame::{FLAG_MORE, begin_frame, check_frame, end_frame, end_frames};
 use super::hello::{ClientHello, ServerHello, ServerIdentity, ServerLimits};
@@ -12,7 +14,7 @@ use super::watch::{WatchCanceled, decode_events, encode_events};
 use engine::api::{RequestOp, TxnRequest};
 use proptest::prelude::*;
 
-fn encoded(request: &Request<'_>) -> Vec<u8> {
+fn encoded(request: &impl ClientRequest) -> Vec<u8> {
     let mut body = Vec::new();
     request.encode(&mut body);
     body
@@ -26,6 +28,7 @@ fn answers(sample: &mut Sample) -> Vec<(Opcode, Vec<u8>, ReplyHeader, Answer)> {
     let txn = sample.txn_response(1);
     let lease = sample.lease();
     let status = sample.status();
+    let members = sample.members();
     let ids = [sample.next() as i64, 0, -1];
     let revision = sample.next() as i64;
     let (id, ttl_s) = (7, -1);
@@ -49,6 +52,16 @@ fn answers(sample: &mut Sample) -> Vec<(Opcode, Vec<u8>, ReplyHeader, Answer)> {
         ),
         (Reply::Leases { revision, ids: &ids }, revision, Answer::Leases(ids.to_vec())),
         (Reply::Status { revision, status: &status }, revision, Answer::Status(status.clone())),
+        (Reply::MemberList { members: &members }, 0, Answer::MemberList(members.clone())),
+        (
+            Reply::MemberAdd { id: 7, members: &members },
+            0,
+            Answer::MemberAdd { id: 7, members: members.clone() },
+        ),
+        (Reply::MemberRemove { members: &members }, 0, Answer::MemberRemove(members.clone())),
+        (Reply::MemberUpdate { members: &members }, 0, Answer::MemberUpdate(members.clone())),
+        (Reply::MemberPromote { members: &members }, 0, Answer::MemberPromote(members.clone())),
+        (Reply::MoveLeader, 0, Answer::MoveLeader),
     ];
     let encode = |(reply, revision, answer): (Reply<'_>, i64, Answer)| {
         let mut body = Vec::new();
@@ -64,6 +77,19 @@ proptest! {
         let request = Sample(seed).request();
         let body = encoded(&request);
         prop_assert_eq!(Request::decode(request.opcode(), &body), Ok(request));
+    }
+
+    #[test]
+    fn requests_about_the_cluster_come_back_as_they_were_sent(seed: u64, cut: u16) {
+        let request = Sample(seed).cluster_request();
+        let mut body = encoded(&request);
+        let opcode = request.opcode();
+        prop_assert_eq!(ClusterRequest::decode(opcode, &body), Some(Ok(request)));
+        prop_assert!(Request::decode(opcode, &body).is_err());
+        body.push(0);
+        prop_assert!(ClusterRequest::decode(opcode, &body).unwrap().is_err());
+        // What is cut off may be a whole URL; less than the fixed part is nothing.
+        prop_assert!(ClusterRequest::decode(opcode, &body[..cut as usize % 8]).unwrap().is_err());
     }
 
     #[test]
@@ -117,6 +143,7 @@ proptest! {
         }
         for opcode in Opcode::ALL {
             let _ = Request::decode(*opcode, &body);
+            let _ = ClusterRequest::decode(*opcode, &body);
             let _ = Answer::decode(*opcode, &body);
         }
         for (opcode, body, _, _) in answers(&mut sample) {

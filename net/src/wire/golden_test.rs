@@ -1,6 +1,7 @@
 //! Bytes of version 1, written down: whoever changes one of these breaks clients in the field.
 
 use super::client::ClientSession;
+use super::cluster::{ClusterMember, ClusterRequest};
 use super::frame::check_frame;
 use super::hello::{ClientHello, ServerIdentity, ServerLimits};
 use super::opcode::Opcode;
@@ -20,10 +21,59 @@ use std::fmt::Write;
 /// One line a frame: opcode, then the bytes.
 const GOLDEN: &str = include_str!("../../testdata/wire-v1.txt");
 
+/// As above, of the requests about the cluster.
+const GOLDEN_CLUSTER: &str = "\
+    MemberList \
+    337168846f06254b2e79db643559bc2f280000004100000001000000000000000100000000000000\n\
+    MemberAdd \
+    937bec47de910335787b885ea62a9c654a00000042000000020000000000000001000000000000000d000000\
+    687474703a2f2f613a323338300d000000687474703a2f2f623a32333830\n\
+    MemberRemove \
+    5ff393a453ad1e3d0821429316916c12280000004300000003000000000000001f00000000000000\n\
+    MemberUpdate \
+    393f15def9e7319d69e20e559887cc934a0000004400000004000000000000001f000000000000000d000000\
+    687474703a2f2f613a323338300d000000687474703a2f2f623a32333830\n\
+    MemberPromote \
+    f0942c51637038180821429316916c12280000004500000005000000000000001f00000000000000\n\
+    MoveLeader \
+    7fda2e1cb5409d2f0821429316916c12280000004600000006000000000000001f00000000000000\n\
+    MemberListReply \
+    c79e40d8c0fd1aad576cf582f640632d8c000000c10000000100000000000000000000000000000002000000\
+    00000000020000000000000001000000010000000000000000000000020000006d310d000000687474703a2f\
+    2f613a323338300d000000687474703a2f2f613a323337391f00000000000000000000000000000001000000\
+    0000000000000000\n\
+    MemberAddReply \
+    cd1ac29ac16aaeabea75e173c9ffc79694000000c20000000200000000000000000000000000000002000000\
+    000000001f00000000000000020000000000000001000000010000000000000000000000020000006d310d00\
+    0000687474703a2f2f613a323338300d000000687474703a2f2f613a323337391f0000000000000000000000\
+    00000000010000000000000000000000\n\
+    MemberRemoveReply \
+    b738190e01a847e463f20e32890ab11b70000000c30000000300000000000000000000000000000002000000\
+    00000000020000000000000001000000010000000000000000000000020000006d310d000000687474703a2f\
+    2f613a323338300d000000687474703a2f2f613a32333739\n\
+    MemberUpdateReply \
+    b4c99cb0faa5ef3b576cf582f640632d8c000000c40000000400000000000000000000000000000002000000\
+    00000000020000000000000001000000010000000000000000000000020000006d310d000000687474703a2f\
+    2f613a323338300d000000687474703a2f2f613a323337391f00000000000000000000000000000001000000\
+    0000000000000000\n\
+    MemberPromoteReply \
+    67ee4ef0de5890d7576cf582f640632d8c000000c50000000500000000000000000000000000000002000000\
+    00000000020000000000000001000000010000000000000000000000020000006d310d000000687474703a2f\
+    2f613a323338300d000000687474703a2f2f613a323337391f00000000000000000000000000000001000000\
+    0000000000000000\n\
+    MoveLeaderReply \
+    f29177130e712721c250c311c721ea5930000000c60000000600000000000000000000000000000002000000\
+    00000000\n\
+    ";
+
 struct Nobody;
 
 impl WireApplication for Nobody {
     fn on_request(&mut self, _: &mut Outbox, _: u64, _: Request<'_>) -> Flow {
+        Flow::Continue
+    }
+
+    fn on_cluster_request(&mut self, _: &mut Outbox, _: u64, _: ClusterRequest<'_>) -> Flow {
         Flow::Continue
     }
 
@@ -102,6 +152,37 @@ fn requests() -> Vec<Request<'static>> {
         Request::Leases,
         Request::Status,
     ]
+}
+
+/// On a connection of their own.
+fn cluster_requests() -> Vec<ClusterRequest<'static>> {
+    let peer_urls = vec!["http://a:2380", "http://b:2380"];
+    vec![
+        ClusterRequest::MemberList { is_linearizable: true },
+        ClusterRequest::MemberAdd { is_learner: true, peer_urls: peer_urls.clone() },
+        ClusterRequest::MemberRemove { id: 0x1f },
+        ClusterRequest::MemberUpdate { id: 0x1f, peer_urls },
+        ClusterRequest::MemberPromote { id: 0x1f },
+        ClusterRequest::MoveLeader { target_id: 0x1f },
+    ]
+}
+
+fn answer_cluster_requests(outbox: &mut Outbox) {
+    let started = ClusterMember {
+        id: 2,
+        name: "m1".to_owned(),
+        peer_urls: vec!["http://a:2380".to_owned()],
+        client_urls: vec!["http://a:2379".to_owned()],
+        is_learner: false,
+    };
+    let added = ClusterMember { id: 0x1f, is_learner: true, ..ClusterMember::default() };
+    let members = [started, added];
+    outbox.reply(1, 2, Reply::MemberList { members: &members });
+    outbox.reply(2, 2, Reply::MemberAdd { id: 0x1f, members: &members });
+    outbox.reply(3, 2, Reply::MemberRemove { members: &members[..1] });
+    outbox.reply(4, 2, Reply::MemberUpdate { members: &members });
+    outbox.reply(5, 2, Reply::MemberPromote { members: &members });
+    outbox.reply(6, 2, Reply::MoveLeader);
 }
 
 fn kvs() -> KvList {
@@ -190,6 +271,25 @@ fn lines(mut bytes: &[u8]) -> String {
     text
 }
 
+fn identity() -> ServerIdentity {
+    ServerIdentity { cluster_id: 1, member_id: 2, server_version: "0.1.0".to_owned() }
+}
+
+fn cluster_lines() -> String {
+    let mut client = ClientSession::new(&ClientHello { client: "c", ..ClientHello::default() });
+    let mut server = WireSession::new(identity(), ServerLimits::default());
+    let hello = client.take_output(Vec::new());
+    assert_eq!(server.feed(&hello, &mut Nobody), FeedOutcome::Drained);
+    client.feed(&server.outbox().take_output(Vec::new()), &mut |_hello| {}).unwrap();
+    for request in cluster_requests() {
+        client.request(&request).unwrap();
+    }
+    let sent = client.take_output(Vec::new());
+    assert_eq!(server.feed(&sent, &mut Nobody), FeedOutcome::Drained);
+    answer_cluster_requests(server.outbox());
+    lines(&sent) + &lines(server.outbox().output())
+}
+
 #[test]
 fn version_1_stays_as_it_is() {
     let mut client = ClientSession::new(&ClientHello { client: "c", ..ClientHello::default() });
@@ -203,17 +303,18 @@ fn version_1_stays_as_it_is() {
     client.watch_cancel(6);
     let sent = client.take_output(Vec::new());
 
-    let identity =
-        ServerIdentity { cluster_id: 1, member_id: 2, server_version: "0.1.0".to_owned() };
-    let mut server = WireSession::new(identity, ServerLimits::default());
+    let mut server = WireSession::new(identity(), ServerLimits::default());
     assert_eq!(server.feed(&sent, &mut Nobody), FeedOutcome::Drained);
     answer_all(server.outbox());
     let answered = server.outbox().take_output(Vec::new());
 
     let actual = lines(&sent) + &lines(&answered);
+    let cluster = cluster_lines();
     for opcode in Opcode::ALL {
         let line = format!("{opcode:?} ");
-        assert!(actual.lines().any(|found| found.starts_with(&line)), "no golden {line}");
+        let mut found = actual.lines().chain(cluster.lines());
+        assert!(found.any(|found| found.starts_with(&line)), "no golden {line}");
     }
     assert_eq!(actual, GOLDEN, "the bytes of the protocol changed; now they are:\n{actual}");
+    assert_eq!(cluster, GOLDEN_CLUSTER, "the bytes of the protocol changed");
 }

@@ -44,6 +44,9 @@ pub const TXN_DEPTH_MAX: usize = 128;
 /// Longest text in an error, a hint or a version, in bytes; a longer one is cut.
 pub const TEXT_SIZE_BYTES_MAX: usize = 4096;
 
+/// URLs of one member in a request or an answer; more are refused, and not shown.
+pub const MEMBER_URLS_MAX: usize = 64;
+
 /// Largest answer that a client puts together from its chunks.
 pub const REPLY_SIZE_BYTES_MAX: usize = 1024 * 1024 * 1024;
 

@@ -10,6 +10,7 @@
 //! nothing, except the three lists of a transaction.
 
 mod client;
+mod cluster;
 mod error;
 mod frame;
 mod hello;
@@ -23,7 +24,8 @@ mod session;
 mod txn;
 mod watch;
 
-pub use client::{ClientSession, Message, RequestTooLarge};
+pub use client::{ClientRequest, ClientSession, Message, RequestTooLarge};
+pub use cluster::{ClusterMember, ClusterRequest};
 pub use error::Malformed;
 pub use frame::{FLAG_MORE, Frame, FrameHeader, check_frame};
 pub use hello::{

@@ -64,6 +64,18 @@ opcodes! {
     Leases = 0x34,
     /// Client: asks the member for its state.
     Status = 0x40,
+    /// Client: lists the members of the cluster.
+    MemberList = 0x41,
+    /// Client: adds a member.
+    MemberAdd = 0x42,
+    /// Client: removes a member.
+    MemberRemove = 0x43,
+    /// Client: gives a member other peer URLs.
+    MemberUpdate = 0x44,
+    /// Client: makes a learner a voter.
+    MemberPromote = 0x45,
+    /// Client: hands leadership to a member.
+    MoveLeader = 0x46,
     /// Server: answers hello.
     HelloReply = 0x81,
     /// Server: answers a ping.
@@ -98,6 +110,18 @@ opcodes! {
     LeasesReply = 0xb4,
     /// Server: the member's state.
     StatusReply = 0xc0,
+    /// Server: the members of the cluster.
+    MemberListReply = 0xc1,
+    /// Server: a member was added.
+    MemberAddReply = 0xc2,
+    /// Server: a member was removed.
+    MemberRemoveReply = 0xc3,
+    /// Server: a member has other peer URLs.
+    MemberUpdateReply = 0xc4,
+    /// Server: a learner became a voter.
+    MemberPromoteReply = 0xc5,
+    /// Server: leadership was handed over.
+    MoveLeaderReply = 0xc6,
     /// Server: a request failed (its id), or the connection does (id 0).
     Error = 0xf0,
     /// Server: please open a new connection and move there; this one goes on meanwhile.

@@ -4,6 +4,7 @@
 //! Key-values go out as they are packed in memory (`engine::api::KvList`): one copy, no field by
 //! field work. Source: docs/format/wire.md.
 
+use super::cluster::{ClusterMember, decode_members, encode_members};
 use super::error::Malformed;
 use super::opcode::Opcode;
 use super::reader::{Reader, check_flags, check_reserved, flag, push_text, size_field};
@@ -74,6 +75,12 @@ pub enum Reply<'a> {
     LeaseTimeToLive { revision: i64, lease: &'a LeaseTimeToLive },
     Leases { revision: i64, ids: &'a [i64] },
     Status { revision: i64, status: &'a MemberStatus },
+    MemberList { members: &'a [ClusterMember] },
+    MemberAdd { id: u64, members: &'a [ClusterMember] },
+    MemberRemove { members: &'a [ClusterMember] },
+    MemberUpdate { members: &'a [ClusterMember] },
+    MemberPromote { members: &'a [ClusterMember] },
+    MoveLeader,
 }
 
 impl<'a> Reply<'a> {
@@ -108,6 +115,12 @@ impl<'a> Reply<'a> {
             Reply::LeaseTimeToLive { .. } => Opcode::LeaseTimeToLiveReply,
             Reply::Leases { .. } => Opcode::LeasesReply,
             Reply::Status { .. } => Opcode::StatusReply,
+            Reply::MemberList { .. } => Opcode::MemberListReply,
+            Reply::MemberAdd { .. } => Opcode::MemberAddReply,
+            Reply::MemberRemove { .. } => Opcode::MemberRemoveReply,
+            Reply::MemberUpdate { .. } => Opcode::MemberUpdateReply,
+            Reply::MemberPromote { .. } => Opcode::MemberPromoteReply,
+            Reply::MoveLeader => Opcode::MoveLeaderReply,
         }
     }
 
@@ -124,6 +137,13 @@ impl<'a> Reply<'a> {
             | Reply::LeaseTimeToLive { revision, .. }
             | Reply::Leases { revision, .. }
             | Reply::Status { revision, .. } => *revision,
+            // As in etcd, what is said of the cluster is of no revision.
+            Reply::MemberList { .. }
+            | Reply::MemberAdd { .. }
+            | Reply::MemberRemove { .. }
+            | Reply::MemberUpdate { .. }
+            | Reply::MemberPromote { .. }
+            | Reply::MoveLeader => 0,
         }
     }
 
@@ -146,6 +166,15 @@ impl<'a> Reply<'a> {
                 }
             }
             Reply::Status { status, .. } => status.encode(output),
+            Reply::MemberAdd { id, members } => {
+                output.extend_from_slice(&id.to_le_bytes());
+                encode_members(members, output);
+            }
+            Reply::MemberList { members }
+            | Reply::MemberRemove { members }
+            | Reply::MemberUpdate { members }
+            | Reply::MemberPromote { members } => encode_members(members, output),
+            Reply::MoveLeader => {}
         }
     }
 }
@@ -178,6 +207,12 @@ pub enum Answer {
     LeaseTimeToLive(LeaseTimeToLive),
     Leases(Vec<i64>),
     Status(MemberStatus),
+    MemberList(Vec<ClusterMember>),
+    MemberAdd { id: u64, members: Vec<ClusterMember> },
+    MemberRemove(Vec<ClusterMember>),
+    MemberUpdate(Vec<ClusterMember>),
+    MemberPromote(Vec<ClusterMember>),
+    MoveLeader,
 }
 
 impl Answer {
@@ -218,6 +253,15 @@ impl Answer {
                 Answer::Leases(ids)
             }
             Opcode::StatusReply => Answer::Status(MemberStatus::decode(&mut reader)?),
+            Opcode::MemberListReply => Answer::MemberList(decode_members(&mut reader)?),
+            Opcode::MemberAddReply => {
+                let id = reader.fixed::<U64>()?.get();
+                Answer::MemberAdd { id, members: decode_members(&mut reader)? }
+            }
+            Opcode::MemberRemoveReply => Answer::MemberRemove(decode_members(&mut reader)?),
+            Opcode::MemberUpdateReply => Answer::MemberUpdate(decode_members(&mut reader)?),
+            Opcode::MemberPromoteReply => Answer::MemberPromote(decode_members(&mut reader)?),
+            Opcode::MoveLeaderReply => Answer::MoveLeader,
             _ => return Err(Malformed::Opcode),
         };
         reader.finish()?;

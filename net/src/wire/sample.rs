@@ -1,5 +1,6 @@
 //! Requests and answers of every kind from a seed, for the tests beside.
 
+use super::cluster::{ClusterMember, ClusterRequest};
 use super::reply::{LeaseTimeToLive, MemberStatus};
 use super::request::Request;
 use super::watch::{WatchCreateRequest, WatchFilter};
@@ -174,6 +175,34 @@ impl Sample {
             _ if self.switch() => Request::Leases,
             _ => Request::Status,
         }
+    }
+
+    fn url(&mut self) -> &'static str {
+        ["http://127.0.0.1:2380", "http://höst:1", "unix://a", ""][self.below(4)]
+    }
+
+    pub(super) fn cluster_request(&mut self) -> ClusterRequest<'static> {
+        let peer_urls = (0..self.below(4)).map(|_| self.url()).collect();
+        match self.below(6) {
+            0 => ClusterRequest::MemberList { is_linearizable: self.switch() },
+            1 => ClusterRequest::MemberAdd { is_learner: self.switch(), peer_urls },
+            2 => ClusterRequest::MemberRemove { id: self.next() },
+            3 => ClusterRequest::MemberUpdate { id: self.next(), peer_urls },
+            4 => ClusterRequest::MemberPromote { id: self.next() },
+            _ => ClusterRequest::MoveLeader { target_id: self.next() },
+        }
+    }
+
+    pub(super) fn members(&mut self) -> Vec<ClusterMember> {
+        (0..self.below(4))
+            .map(|_| ClusterMember {
+                id: self.next(),
+                name: self.url().to_owned(),
+                peer_urls: (0..self.below(3)).map(|_| self.url().to_owned()).collect(),
+                client_urls: (0..self.below(3)).map(|_| self.url().to_owned()).collect(),
+                is_learner: self.switch(),
+            })
+            .collect()
     }
 
     fn kv(&mut self) -> KeyValue<'static> {

@@ -5,6 +5,7 @@
 //! handled any more. How the stream was cut into segments changes nothing.
 //! Source: docs/format/wire.md, and its rules for the order of messages.
 
+use super::cluster::ClusterRequest;
 use super::error::Malformed;
 use super::frame::{Frame, check_frame};
 use super::hello::{
@@ -46,6 +47,18 @@ pub trait WireApplication {
     /// [`Request::WatchCancel`] or [`Request::WatchProgress`] names an open watch by `request_id`
     /// and is answered by `watch_canceled` or, when the watch has got there, `watch_progress`.
     fn on_request(&mut self, outbox: &mut Outbox, request_id: u64, request: Request<'_>) -> Flow;
+
+    /// A request about the cluster came: it is answered once, as those of the store are. Who has
+    /// no cluster to tell of refuses it.
+    fn on_cluster_request(
+        &mut self,
+        outbox: &mut Outbox,
+        request_id: u64,
+        _request: ClusterRequest<'_>,
+    ) -> Flow {
+        outbox.error(request_id, &NO_CLUSTER);
+        Flow::Continue
+    }
 
     /// A watch may send again: it has `credit_bytes` now, which may still be below 1.
     fn on_watch_credit(&mut self, outbox: &mut Outbox, watch_id: u64, credit_bytes: i64);
@@ -271,6 +284,11 @@ impl WireSession {
             self.outbox.push_pong(request_id);
             return Ok(Flow::Continue);
         }
+        if let Some(request) = ClusterRequest::decode(frame.opcode, frame.body) {
+            let request = request?;
+            self.outbox.opened(request_id);
+            return Ok(app.on_cluster_request(&mut self.outbox, request_id, request));
+        }
         let request = match Request::decode(frame.opcode, frame.body) {
             Ok(request) => request,
             Err(Malformed::TxnDepth) => {
@@ -320,6 +338,9 @@ impl WireSession {
         }
     }
 }
+
+const NO_CLUSTER: Status =
+    Status::fixed(Code::Unimplemented, "wire: this server does not know requests about a cluster");
 
 const TOO_MANY_WATCHES: Status =
     Status::fixed(Code::ResourceExhausted, "wire: too many watches on one connection");

@@ -1,6 +1,7 @@
 //! The server's session against the client's, without a socket between them.
 
 use super::client::{ClientSession, Message};
+use super::cluster::ClusterRequest;
 use super::error::Malformed;
 use super::frame::{begin_frame, check_frame, end_frame};
 use super::hello::{ClientHello, ServerIdentity, ServerLimits};
@@ -571,4 +572,28 @@ proptest! {
         }
         prop_assert!(fed.is_err(), "a changed byte must be noticed");
     }
+}
+
+#[test]
+fn a_server_that_knows_no_cluster_refuses_and_goes_on() {
+    let (mut client, mut server) = pair();
+    let mut app = Recorder { answer: true, ..Recorder::default() };
+    let asked = client.request(&ClusterRequest::MemberRemove { id: 7 }).unwrap();
+    client.request(&put(b"a")).unwrap();
+    assert_eq!(server.feed(&client.take_output(Vec::new()), &mut app), FeedOutcome::Drained);
+    assert_eq!(app.ids, [asked + 1], "the application sees the put alone");
+    assert!(server.outbox().is_idle(), "both are answered");
+    let heard = heard(&mut client, &mut server);
+    assert!(heard[0].starts_with("Error { request_id: 1, code: 12,"), "{heard:?}");
+    assert!(heard[1].starts_with("Reply { request_id: 2, opcode: CompactReply"), "{heard:?}");
+}
+
+#[test]
+fn a_malformed_request_about_the_cluster_ends_the_connection() {
+    let (mut client, mut server) = pair();
+    let mut app = Recorder::default();
+    let peer_urls = vec!["u"; limits::MEMBER_URLS_MAX + 1];
+    client.request(&ClusterRequest::MemberUpdate { id: 7, peer_urls }).unwrap();
+    assert_eq!(server.feed(&client.take_output(Vec::new()), &mut app), FeedOutcome::Closed);
+    assert!(app.ids.is_empty());
 }
