@@ -218,15 +218,46 @@ pub enum Command<'a> {
         member_id: u64,
         alarm: AlarmType,
     },
+    /// The members that the group begins with; proposed once, behind `Genesis`.
+    MembersFound {
+        founders: Vec<Founder<'a>>,
+    },
     /// A member tells its name and client URLs.
     MemberPublish {
         member_id: u64,
         name: &'a str,
-        peer_urls: Vec<&'a str>,
         client_urls: Vec<&'a str>,
+    },
+    /// A member more. Its id was never used before.
+    MemberAdd {
+        member_id: u64,
+        peer_urls: Vec<&'a str>,
+        is_learner: bool,
+    },
+    /// A member less; its id is never used again.
+    MemberRemove {
+        member_id: u64,
+    },
+    /// A learner becomes a voter.
+    MemberPromote {
+        member_id: u64,
+    },
+    /// A member is reached elsewhere.
+    MemberUpdate {
+        member_id: u64,
+        peer_urls: Vec<&'a str>,
     },
     /// Ends the checkpoint interval after this entry: who wants a checkpoint proposes it.
     Checkpoint,
+}
+
+/// A member that a group begins with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Founder<'a> {
+    pub member_id: u64,
+    pub name: &'a str,
+    pub peer_urls: Vec<&'a str>,
 }
 
 /// Who proposed an entry: an entry of an earlier life never answers a request of this one.
@@ -255,6 +286,12 @@ pub enum Reject {
     NoSpace,
     /// The CORRUPT alarm is up.
     Corrupt,
+    MemberNotFound,
+    MemberExists,
+    /// The id belonged to a member that was removed.
+    MemberRemoved,
+    PeerUrlExists,
+    MemberNotLearner,
 }
 
 /// Key-values packed one after the other: one allocation however many there are, and it can cross

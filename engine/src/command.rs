@@ -8,8 +8,8 @@
 
 use crate::api::{
     AlarmAction, AlarmType, Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
-    Operand, ProposalId, PutRequest, RangeRequest, RequestOp, RevokeCause, SortOrder, SortTarget,
-    TxnRequest,
+    Founder, Operand, ProposalId, PutRequest, RangeRequest, RequestOp, RevokeCause, SortOrder,
+    SortTarget, TxnRequest,
 };
 use crate::limits::TXN_DEPTH_MAX;
 use std::fmt;
@@ -31,6 +31,14 @@ const KIND_LEASE_REVOKE: u8 = 8;
 const KIND_ALARM: u8 = 9;
 const KIND_MEMBER_PUBLISH: u8 = 10;
 const KIND_CHECKPOINT: u8 = 11;
+const KIND_MEMBERS_FOUND: u8 = 12;
+const KIND_MEMBER_ADD: u8 = 13;
+const KIND_MEMBER_REMOVE: u8 = 14;
+const KIND_MEMBER_PROMOTE: u8 = 15;
+const KIND_MEMBER_UPDATE: u8 = 16;
+
+/// A founder's id and two sizes.
+const FOUNDER_SIZE_BYTES_MIN: usize = 16;
 
 const OP_RANGE: u8 = 1;
 const OP_PUT: u8 = 2;
@@ -100,13 +108,30 @@ pub fn encode(command: &Command<'_>, proposal: ProposalId, out: &mut Vec<u8>) {
             out.push(*alarm as u8);
             out.extend_from_slice(&member_id.to_le_bytes());
         }
-        Command::MemberPublish { member_id, name, peer_urls, client_urls } => {
+        Command::MembersFound { founders } => {
+            put_size(founders.len(), out);
+            for founder in founders {
+                out.extend_from_slice(&founder.member_id.to_le_bytes());
+                put_bytes(founder.name.as_bytes(), out);
+                put_texts(&founder.peer_urls, out);
+            }
+        }
+        Command::MemberPublish { member_id, name, client_urls } => {
             out.extend_from_slice(&member_id.to_le_bytes());
             put_bytes(name.as_bytes(), out);
-            for urls in [peer_urls, client_urls] {
-                put_size(urls.len(), out);
-                urls.iter().for_each(|url| put_bytes(url.as_bytes(), out));
-            }
+            put_texts(client_urls, out);
+        }
+        Command::MemberAdd { member_id, peer_urls, is_learner } => {
+            out.extend_from_slice(&member_id.to_le_bytes());
+            out.push(u8::from(*is_learner));
+            put_texts(peer_urls, out);
+        }
+        Command::MemberRemove { member_id } | Command::MemberPromote { member_id } => {
+            out.extend_from_slice(&member_id.to_le_bytes());
+        }
+        Command::MemberUpdate { member_id, peer_urls } => {
+            out.extend_from_slice(&member_id.to_le_bytes());
+            put_texts(peer_urls, out);
         }
         Command::Checkpoint => {}
     }
@@ -158,8 +183,23 @@ pub fn decode(entry: &[u8]) -> Result<(ProposalId, Command<'_>), Malformed> {
         KIND_MEMBER_PUBLISH => Command::MemberPublish {
             member_id: reader.u64()?,
             name: reader.text("name")?,
-            peer_urls: reader.texts("peer_urls")?,
             client_urls: reader.texts("client_urls")?,
+        },
+        KIND_MEMBERS_FOUND => Command::MembersFound { founders: take_founders(&mut reader)? },
+        KIND_MEMBER_ADD => Command::MemberAdd {
+            member_id: reader.u64()?,
+            is_learner: match reader.u8()? {
+                0 => false,
+                1 => true,
+                _ => return Err(Malformed::Field("is_learner")),
+            },
+            peer_urls: reader.texts("peer_urls")?,
+        },
+        KIND_MEMBER_REMOVE => Command::MemberRemove { member_id: reader.u64()? },
+        KIND_MEMBER_PROMOTE => Command::MemberPromote { member_id: reader.u64()? },
+        KIND_MEMBER_UPDATE => Command::MemberUpdate {
+            member_id: reader.u64()?,
+            peer_urls: reader.texts("peer_urls")?,
         },
         KIND_CHECKPOINT => Command::Checkpoint,
         other => return Err(Malformed::Kind(other)),
@@ -179,8 +219,20 @@ fn kind_of(command: &Command<'_>) -> u8 {
         Command::LeaseRevoke { .. } => KIND_LEASE_REVOKE,
         Command::Alarm { .. } => KIND_ALARM,
         Command::MemberPublish { .. } => KIND_MEMBER_PUBLISH,
+        Command::MembersFound { .. } => KIND_MEMBERS_FOUND,
+        Command::MemberAdd { .. } => KIND_MEMBER_ADD,
+        Command::MemberRemove { .. } => KIND_MEMBER_REMOVE,
+        Command::MemberPromote { .. } => KIND_MEMBER_PROMOTE,
+        Command::MemberUpdate { .. } => KIND_MEMBER_UPDATE,
         Command::Checkpoint => KIND_CHECKPOINT,
     }
+}
+
+/// Whether an entry changes who votes or learns, and is to be proposed as such. Bytes that are no
+/// entry do not.
+pub fn changes_configuration(entry: &[u8]) -> bool {
+    let kinds = [KIND_MEMBER_ADD, KIND_MEMBER_REMOVE, KIND_MEMBER_PROMOTE];
+    COMMAND_HEADER_SIZE_BYTES <= entry.len() && kinds.contains(&entry[1])
 }
 
 /// Writes another proposal id over that of an entry, in place: who receives a request lays the
@@ -210,6 +262,11 @@ fn put_size(size: usize, out: &mut Vec<u8>) {
 fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     put_size(bytes.len(), out);
     out.extend_from_slice(bytes);
+}
+
+fn put_texts(texts: &[&str], out: &mut Vec<u8>) {
+    put_size(texts.len(), out);
+    texts.iter().for_each(|text| put_bytes(text.as_bytes(), out));
 }
 
 fn put_i64s(fields: &[i64], out: &mut Vec<u8>) {
@@ -505,6 +562,18 @@ fn take_compare<'a>(reader: &mut Reader<'a>) -> Result<Compare<'a>, Malformed> {
         _ => return Err(Malformed::Field("compare operand")),
     };
     Ok(Compare { result, target, key, range_end, operand })
+}
+
+fn take_founders<'a>(reader: &mut Reader<'a>) -> Result<Vec<Founder<'a>>, Malformed> {
+    let count = reader.count(FOUNDER_SIZE_BYTES_MIN)?;
+    let founders = (0..count).map(|_| {
+        Ok(Founder {
+            member_id: reader.u64()?,
+            name: reader.text("name")?,
+            peer_urls: reader.texts("peer_urls")?,
+        })
+    });
+    founders.collect()
 }
 
 fn take_alarm<'a>(reader: &mut Reader<'a>) -> Result<Command<'a>, Malformed> {

@@ -65,9 +65,18 @@ fn samples() -> Vec<Command<'static>> {
         Command::MemberPublish {
             member_id: 9,
             name: "m1",
-            peer_urls: vec!["http://a:2380"],
             client_urls: vec!["http://a:2379", "http://b:2379"],
         },
+        Command::MembersFound {
+            founders: vec![
+                Founder { member_id: 9, name: "m1", peer_urls: vec!["http://a:2380"] },
+                Founder { member_id: 10, name: "", peer_urls: vec![] },
+            ],
+        },
+        Command::MemberAdd { member_id: 11, peer_urls: vec!["http://c:2380"], is_learner: true },
+        Command::MemberRemove { member_id: 9 },
+        Command::MemberPromote { member_id: 11 },
+        Command::MemberUpdate { member_id: 11, peer_urls: vec!["http://d:2380"] },
         Command::Checkpoint,
     ]
 }

@@ -17,6 +17,7 @@ use crate::limits::VALUE_INLINE_BYTES_MAX;
 use crate::mvcc::budget::WorkBudget;
 use crate::mvcc::hash::{HashRead, KvHash};
 use crate::mvcc::history::{self, HistoryProgress, SinkState};
+use crate::mvcc::members;
 use crate::mvcc::range::{RangeRead, resolve_revision};
 use crate::mvcc::run::OpRun;
 use crate::mvcc::system::{self, GroupState};
@@ -101,6 +102,8 @@ pub struct Outcome {
     pub lease_change: Option<LeaseChange>,
     /// Whether alarms may have changed.
     pub alarms_changed: bool,
+    /// The entry was one about members.
+    pub members_changed: bool,
 }
 
 /// Whether a caller's list holds all events of an entry.
@@ -183,7 +186,7 @@ pub enum Step<T> {
     More,
 }
 
-/// A member as it told of itself.
+/// A member of the group. It has no name until it told it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Member {
@@ -191,6 +194,7 @@ pub struct Member {
     pub name: String,
     pub peer_urls: Vec<String>,
     pub client_urls: Vec<String>,
+    pub is_learner: bool,
 }
 
 /// Where the removal behind the compact revision stands; the next `CompactStep` names it.
@@ -404,9 +408,14 @@ impl<M: PageMap> Engine<M> {
         &self.alarms
     }
 
-    /// Members that have told of themselves, by id.
+    /// Members, by id; none before they were founded.
     pub fn members(&self) -> Result<Vec<Member>, Corruption> {
-        system::members(&self.trees.store, &self.trees.system)
+        members::members(&self.trees.store, &self.trees.system)
+    }
+
+    /// Ids of members that were removed, ascending.
+    pub fn removed_ids(&self) -> Result<Vec<u64>, Corruption> {
+        members::removed_ids(&self.trees.store, &self.trees.system)
     }
 
     // ---- state ----

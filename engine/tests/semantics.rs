@@ -543,22 +543,89 @@ fn a_proposal_of_another_life_gets_no_key_values_and_the_same_pages() {
 fn members_tell_of_themselves_however_long() {
     let mut replica = Replica::new(100);
     let long = "http://".to_string() + &"x".repeat(3000);
+    let founders = [(5, vec!["http://a:1"]), (4, vec![long.as_str(), "http://b:1"])];
+    let found = Command::MembersFound {
+        founders: founders
+            .iter()
+            .map(|(id, urls)| Founder { member_id: *id, name: "f", peer_urls: urls.clone() })
+            .collect(),
+    };
+    replica.apply(&found);
+    replica.apply(&found);
     let mut want = Vec::new();
-    for (id, urls) in [(5, vec!["http://a:1"]), (4, vec![long.as_str(), "http://b:1"])] {
-        let publish = Command::MemberPublish {
-            member_id: id,
-            name: "n",
-            peer_urls: urls.clone(),
-            client_urls: vec![],
-        };
+    for (id, urls) in founders {
+        let publish =
+            Command::MemberPublish { member_id: id, name: "n", client_urls: urls.clone() };
         replica.apply(&publish);
         replica.apply(&publish);
-        let peer_urls = urls.iter().map(|url| url.to_string()).collect();
-        want.push(Member { id, name: "n".into(), peer_urls, client_urls: vec![] });
+        let peer_urls: Vec<_> = urls.iter().map(|url| url.to_string()).collect();
+        let client_urls = peer_urls.clone();
+        want.push(Member { id, name: "n".into(), peer_urls, client_urls, is_learner: false });
     }
     want.reverse();
     assert_eq!(replica.engine.members().unwrap(), want);
     replica.engine.verify().unwrap();
+}
+
+#[test]
+fn changes_of_members_are_checked_against_what_is_replicated() {
+    let mut replica = Replica::new(100);
+    let founder = |member_id, url| Founder { member_id, name: "f", peer_urls: vec![url] };
+    let founders = vec![founder(1, "http://a:1"), founder(2, "http://b:1")];
+    replica.apply(&Command::MembersFound { founders });
+    let add = |member_id, url, is_learner| Command::MemberAdd {
+        member_id,
+        peer_urls: vec![url],
+        is_learner,
+    };
+    let done = Response::Done { revision: 1 };
+    let steps = [
+        (add(2, "http://c:1", true), Err(Reject::MemberExists)),
+        (add(3, "http://b:1", true), Err(Reject::PeerUrlExists)),
+        (Command::MemberPromote { member_id: 3 }, Err(Reject::MemberNotFound)),
+        (add(3, "http://c:1", true), Ok(())),
+        (Command::MemberPromote { member_id: 2 }, Err(Reject::MemberNotLearner)),
+        (Command::MemberPromote { member_id: 3 }, Ok(())),
+        (Command::MemberPromote { member_id: 3 }, Err(Reject::MemberNotLearner)),
+        (Command::MemberRemove { member_id: 1 }, Ok(())),
+        (Command::MemberRemove { member_id: 1 }, Err(Reject::MemberRemoved)),
+        (Command::MemberRemove { member_id: 9 }, Err(Reject::MemberNotFound)),
+        (add(1, "http://a:1", false), Err(Reject::MemberRemoved)),
+        (add(4, "http://a:1", false), Ok(())),
+        (
+            Command::MemberUpdate { member_id: 4, peer_urls: vec!["http://c:1"] },
+            Err(Reject::PeerUrlExists),
+        ),
+        (
+            Command::MemberUpdate { member_id: 4, peer_urls: vec!["http://a:1", "http://d:1"] },
+            Ok(()),
+        ),
+        (
+            Command::MemberPublish { member_id: 1, name: "ghost", client_urls: vec![] },
+            Err(Reject::MemberNotFound),
+        ),
+    ];
+    for (command, want) in steps {
+        let want = match want {
+            Ok(()) => done.clone(),
+            Err(reject) => rejected(1, reject),
+        };
+        assert_eq!(replica.apply(&command).response, want, "{command:?}");
+        assert_eq!(
+            engine::command::changes_configuration(&encoded(&command)),
+            !matches!(command, Command::MemberUpdate { .. } | Command::MemberPublish { .. })
+        );
+    }
+    let ids: Vec<_> = replica.engine.members().unwrap().iter().map(|member| member.id).collect();
+    assert_eq!(ids, [2, 3, 4]);
+    assert_eq!(replica.engine.removed_ids().unwrap(), [1]);
+    replica.engine.verify().unwrap();
+}
+
+fn encoded(command: &Command<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    engine::command::encode(command, ProposalId::default(), &mut bytes);
+    bytes
 }
 
 #[test]

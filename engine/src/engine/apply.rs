@@ -4,7 +4,7 @@
 //! its last slice; nothing here depends on how an entry is cut into slices, or on who answers.
 //! Source: fact sheet of etcd's behaviour, sections 1, 2, 4, 6, 7 and 11.
 
-use super::{Applied, ApplyError, Engine, EventsState, Genesis, Member, Outcome, Running, Stage};
+use super::{Applied, ApplyError, Engine, EventsState, Genesis, Outcome, Running, Stage};
 use crate::api::{
     AlarmAction, AlarmType, Command, EventList, EventListMark, ProposalId, PutRequest, Reject,
     RequestOp, Response, ResponseOp, TxnRequest,
@@ -14,6 +14,7 @@ use crate::lease::{self, Lease, LeaseChange};
 use crate::limits::{LEASE_TTL_S_MAX, VALUE_INLINE_BYTES_MAX};
 use crate::mvcc::budget::WorkBudget;
 use crate::mvcc::compaction;
+use crate::mvcc::members;
 use crate::mvcc::range::resolve_revision;
 use crate::mvcc::run::{EventFeed, OpRun, RunContext};
 use crate::mvcc::system;
@@ -154,6 +155,7 @@ impl<M: PageMap> Engine<M> {
             events: EventsState::Complete,
             lease_change: None,
             alarms_changed: false,
+            members_changed: false,
         }
     }
 
@@ -216,17 +218,14 @@ impl<M: PageMap> Engine<M> {
                 outcome.alarms_changed = true;
                 self.apply_alarm(*action, *member_id, *alarm)?
             }
-            Command::MemberPublish { member_id, name, peer_urls, client_urls } => {
-                let texts = |urls: &[&str]| urls.iter().map(|url| url.to_string()).collect();
-                let member = Member {
-                    id: *member_id,
-                    name: name.to_string(),
-                    peer_urls: texts(peer_urls),
-                    client_urls: texts(client_urls),
-                };
-                let Trees { store, system, .. } = &mut self.trees;
-                system::publish_member(store, system, &member)?;
-                self.done()
+            Command::MembersFound { .. }
+            | Command::MemberPublish { .. }
+            | Command::MemberAdd { .. }
+            | Command::MemberRemove { .. }
+            | Command::MemberPromote { .. }
+            | Command::MemberUpdate { .. } => {
+                outcome.members_changed = true;
+                self.apply_member(command)?
             }
             Command::Checkpoint => {
                 self.checkpoint_asked = true;
@@ -263,6 +262,30 @@ impl<M: PageMap> Engine<M> {
             _ => false,
         };
         (takes_space && is_up(AlarmType::NoSpace)).then_some(Reject::NoSpace)
+    }
+
+    /// The checks of a change of members stand here again, on replicated state alone.
+    fn apply_member(&mut self, command: &Command<'_>) -> Result<Response, Corruption> {
+        let Trees { store, system, .. } = &mut self.trees;
+        let outcome = match command {
+            Command::MembersFound { founders } => Ok(members::found(store, system, founders)?),
+            Command::MemberPublish { member_id, name, client_urls } => {
+                members::publish(store, system, *member_id, name, client_urls)?
+            }
+            Command::MemberAdd { member_id, peer_urls, is_learner } => {
+                members::add(store, system, *member_id, peer_urls, *is_learner)?
+            }
+            Command::MemberRemove { member_id } => members::remove(store, system, *member_id)?,
+            Command::MemberPromote { member_id } => members::promote(store, system, *member_id)?,
+            Command::MemberUpdate { member_id, peer_urls } => {
+                members::update(store, system, *member_id, peer_urls)?
+            }
+            other => unreachable!("{other:?} does not change members"),
+        };
+        Ok(match outcome {
+            Ok(()) => self.done(),
+            Err(reject) => self.rejected(reject),
+        })
     }
 
     fn apply_genesis(&mut self, command: &Command<'_>) -> Result<Response, ApplyError> {

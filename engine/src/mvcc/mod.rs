@@ -10,6 +10,7 @@ pub mod budget;
 pub(crate) mod compaction;
 pub mod hash;
 pub mod history;
+pub(crate) mod members;
 pub mod range;
 pub(crate) mod run;
 pub(crate) mod system;

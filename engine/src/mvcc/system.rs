@@ -1,18 +1,15 @@
-//! Alarms and members in the system tree, and the state of the group in the meta page.
+//! Alarms in the system tree, and the state of the group in the meta page.
 //!
-//! Source: fact sheet of etcd's behaviour, sections 11 and 13; `docs/format/versions.md`.
+//! Source: fact sheet of etcd's behaviour, section 13; `docs/format/versions.md`.
 
 use super::version::Position;
 use crate::api::AlarmType;
-use crate::engine::{Genesis, Member};
-use crate::page::layout::{RUN_REF_BYTES, RunRef};
-use crate::page::limits::VALUE_INLINE_BYTES_MAX;
+use crate::engine::Genesis;
 use crate::page::map::{Corruption, PageMap};
 use crate::page::store::Store;
 use crate::tree::{Mark, Tree};
 
 const ALARM_PREFIX: u8 = b'A';
-const MEMBER_PREFIX: u8 = b'M';
 
 fn alarm_key(member_id: u64, alarm: AlarmType) -> [u8; 10] {
     let mut key = [ALARM_PREFIX; 10];
@@ -61,104 +58,6 @@ pub(crate) fn alarms<M: PageMap>(
         on_entry = cursor.next()?;
     }
     Ok(alarms)
-}
-
-fn member_key(id: u64) -> [u8; 9] {
-    let mut key = [MEMBER_PREFIX; 9];
-    key[1..].copy_from_slice(&id.to_be_bytes());
-    key
-}
-
-/// Keeps what a member told of itself: a byte for where it lies, then the texts or their run.
-pub(crate) fn publish_member<M: PageMap>(
-    store: &mut Store<M>,
-    system: &mut Tree,
-    member: &Member,
-) -> Result<(), Corruption> {
-    let key = member_key(member.id);
-    let old_run = match system.get(store, &key)? {
-        Some([IN_RUN, run @ ..]) => Some(RunRef::decode(run).expect("a stored run is whole")),
-        _ => None,
-    };
-    let mut value = vec![IN_PLACE];
-    put_text(&member.name, &mut value);
-    for urls in [&member.peer_urls, &member.client_urls] {
-        value.extend_from_slice(&(urls.len() as u32).to_le_bytes());
-        urls.iter().for_each(|url| put_text(url, &mut value));
-    }
-    if VALUE_INLINE_BYTES_MAX < value.len() {
-        let run = store.write_run(&value[1..]);
-        value = [&[IN_RUN][..], &run.encode()].concat();
-        assert!(value.len() == 1 + RUN_REF_BYTES);
-    }
-    system.insert(store, &key, &value, Mark::default())?;
-    if let Some(run) = old_run {
-        store.free_run(&run);
-    }
-    Ok(())
-}
-
-/// All members that told of themselves.
-pub(crate) fn members<M: PageMap>(
-    store: &Store<M>,
-    system: &Tree,
-) -> Result<Vec<Member>, Corruption> {
-    let mut members = Vec::new();
-    let mut cursor = system.cursor(store);
-    let mut on_entry = cursor.seek_at_or_after(&[MEMBER_PREFIX])?;
-    while on_entry {
-        let Some(id) = cursor.key()?.strip_prefix(&[MEMBER_PREFIX]) else { break };
-        let id = u64::from_be_bytes(id.try_into().expect("a member's key has 9 bytes"));
-        let texts = match cursor.value() {
-            [IN_RUN, run @ ..] => {
-                store.read_run(&RunRef::decode(run).expect("a stored run is whole"))?
-            }
-            [_, texts @ ..] => texts,
-            [] => panic!("a member's record begins with where it lies"),
-        };
-        let mut rest = texts;
-        members.push(Member {
-            id,
-            name: take_text(&mut rest),
-            peer_urls: take_texts(&mut rest),
-            client_urls: take_texts(&mut rest),
-        });
-        assert!(rest.is_empty());
-        on_entry = cursor.next()?;
-    }
-    Ok(members)
-}
-
-/// The run that an entry of the system tree owns.
-pub(crate) fn owned_run(key: &[u8], value: &[u8]) -> Option<RunRef> {
-    match (key, value) {
-        ([MEMBER_PREFIX, ..], [IN_RUN, run @ ..]) => {
-            Some(RunRef::decode(run).expect("a stored run is whole"))
-        }
-        _ => None,
-    }
-}
-
-fn put_text(text: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(&(text.len() as u32).to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn take_u32(rest: &mut &[u8]) -> usize {
-    let (head, tail) = rest.split_first_chunk().expect("a member's record is whole");
-    *rest = tail;
-    u32::from_le_bytes(*head) as usize
-}
-
-fn take_text(rest: &mut &[u8]) -> String {
-    let size = take_u32(rest);
-    let (head, tail) = rest.split_at(size);
-    *rest = tail;
-    String::from_utf8(head.to_vec()).expect("a member's texts were checked when decoded")
-}
-
-fn take_texts(rest: &mut &[u8]) -> Vec<String> {
-    (0..take_u32(rest)).map(|_| take_text(rest)).collect()
 }
 
 /// What the meta page keeps of a group beside its trees.
@@ -240,8 +139,6 @@ impl GroupState {
     }
 }
 
-const IN_PLACE: u8 = 0;
-const IN_RUN: u8 = 1;
 const STATE_VERSION: u8 = 1;
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Invariants checked: every page is reached once, so every run has one owner; what events borrow is
 //! owned; marks, attachments and positions agree with the versions.
 
-use super::system;
+use super::members;
 use super::trees::Trees;
 use super::version::{Content, KeyRef, Position, Record, ValueRef, Version};
 use crate::lease;
@@ -43,7 +43,7 @@ fn owned_run(entry: &VerifiedEntry<'_>) -> Option<RunRef> {
     match entry.tree {
         KEYS => Version::decode(entry.value).run(),
         HISTORY => Record::decode(entry.value).undo.and_then(|version| version.run()),
-        _ => system::owned_run(entry.key, entry.value),
+        _ => members::owned_run(entry.key, entry.value),
     }
 }
 

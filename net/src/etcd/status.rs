@@ -152,6 +152,10 @@ pub fn from_reject(reject: Reject) -> Status {
         Reject::LeaseTtlTooLarge => LEASE_TTL_TOO_LARGE,
         Reject::NoSpace => NO_SPACE,
         Reject::Corrupt => CORRUPT_CLUSTER,
+        Reject::MemberNotFound | Reject::MemberRemoved => MEMBER_NOT_FOUND,
+        Reject::MemberExists => MEMBER_EXISTS,
+        Reject::PeerUrlExists => PEER_URL_EXISTS,
+        Reject::MemberNotLearner => MEMBER_NOT_LEARNER,
     }
 }
 

@@ -117,7 +117,11 @@ impl<M: PageMap> Replica<M> {
         fx: &mut Effects,
     ) {
         let EntryOutcome { proposal, response, events: events_state, lease_change, .. } = outcome;
+        let are_members_changed = outcome.members_changed && is_done(&response);
         count(&response, metrics);
+        if are_members_changed {
+            self.on_members_changed();
+        }
         let are_listed = self.are_events_listed && events_state == EventsState::Complete;
         self.publish_events(events, are_listed);
         match lease_change {
@@ -171,6 +175,10 @@ impl<M: PageMap> Replica<M> {
         let message = "compaction mark set".to_string();
         fx.push(Effect::Log { level: LogLevel::Info, message, fields });
     }
+}
+
+fn is_done(response: &Response) -> bool {
+    matches!(response, Response::Done { .. })
 }
 
 fn is_compacted(response: &Response) -> bool {

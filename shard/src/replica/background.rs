@@ -54,6 +54,10 @@ pub(super) struct Background {
 }
 
 impl Background {
+    pub fn set_own_pending(&mut self, is_pending: bool) {
+        self.is_own_pending = is_pending;
+    }
+
     pub fn on_role_change(&mut self) {
         self.is_own_pending = false;
         self.is_alarm_proposed = false;
@@ -126,12 +130,14 @@ impl<M: PageMap> Replica<M> {
             self.background.is_own_pending = self.propose_own(&genesis, Waiter::Background);
             return;
         }
+        if self.members.is_empty() {
+            return self.found_members();
+        }
         if !self.is_published() {
             let config = self.config.clone();
             let publish = Command::MemberPublish {
                 member_id: config.member_id,
                 name: &config.name,
-                peer_urls: config.peer_urls.iter().map(String::as_str).collect(),
                 client_urls: config.client_urls.iter().map(String::as_str).collect(),
             };
             self.background.is_own_pending = self.propose_own(&publish, Waiter::Background);
@@ -153,11 +159,9 @@ impl<M: PageMap> Replica<M> {
     }
 
     fn is_published(&self) -> bool {
-        let members = self.engine.members().expect("the member records are read at every start");
-        members.iter().any(|member| {
+        self.members.iter().any(|member| {
             member.id == self.config.member_id
                 && member.name == self.config.name
-                && member.peer_urls == self.config.peer_urls
                 && member.client_urls == self.config.client_urls
         })
     }

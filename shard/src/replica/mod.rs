@@ -11,6 +11,7 @@ mod background;
 mod checkpoint;
 pub(crate) mod lease_clock;
 mod maintenance;
+mod membership;
 mod pending;
 mod propose;
 mod read;
@@ -20,7 +21,7 @@ mod watches;
 use std::collections::VecDeque;
 
 use engine::api::EventList;
-use engine::engine::Engine;
+use engine::engine::{Engine, Member};
 use engine::page::map::PageMap;
 use raft::{Entry, RaftNode, Ready, ReadyNumber, Role};
 
@@ -81,6 +82,10 @@ pub(crate) struct Replica<M> {
     next_publish_us: u64,
     needs_step: bool,
     is_wal_full: bool,
+    /// The group's members as applied; none before they were founded.
+    members: Vec<Member>,
+    /// Members that were removed.
+    removed_ids: Vec<u64>,
     /// The process did not write all pages itself: some may not be what their parents say.
     may_have_broken_pages: bool,
 }

@@ -11,16 +11,15 @@ use std::fmt;
 
 use engine::api::EventList;
 use engine::engine::{Engine, OpenError};
-use engine::page::map::PageMap;
+use engine::page::map::{Corruption, PageMap};
 use engine::page::meta::{Meta, MetaBroken, choose_meta};
 use engine::wal::recovered::{RecoverError, RecoveredGroup as WalGroup};
-use raft::{
-    Configuration, Entry, EntryId, HardState, Index, RaftNode, Ready, ReplicaId, Restored, Term,
-};
+use raft::{Entry, EntryId, HardState, Index, RaftNode, Ready, ReplicaId, Restored, Term};
 
 use super::background::Background;
 use super::checkpoint::CheckpointState;
 use super::lease_clock::LeaseClock;
+use super::membership::configuration_of;
 use super::pending::PendingProposals;
 use super::read::Reads;
 use super::watches::Watches;
@@ -68,6 +67,8 @@ pub enum StartError {
     PagesLost,
     /// A page that every start reads is broken, or written by another version.
     Pages(OpenError),
+    /// A page with the members of the group is broken.
+    Members(Corruption),
     /// What was found contradicts itself.
     Raft(String),
 }
@@ -103,6 +104,7 @@ impl fmt::Display for StartError {
                  the page file was lost or replaced"
             ),
             StartError::Pages(error) => write!(f, "the page file is damaged: {error}"),
+            StartError::Members(error) => write!(f, "the page file is damaged: {error}"),
             StartError::Raft(error) => write!(f, "the log contradicts itself: {error}"),
         }
     }
@@ -195,11 +197,12 @@ impl<M: PageMap> Replica<M> {
             return Err(StartError::WalGap { checkpoint_index, first_index });
         }
         entries.retain(|entry| applied_index < entry.index.0);
-        let voter = ReplicaId(config.member_id);
+        let members = engine.members().map_err(StartError::Members)?;
+        let configuration = configuration_of(&config, &members);
         let restored = Restored {
             hard_state: group.hard_state,
             applied: EntryId { index: Index(applied_index), term: Term(engine.applied_term()) },
-            configuration: Configuration { voters: vec![voter], ..Configuration::default() },
+            configuration,
             entries,
             ..Restored::default()
         };
@@ -234,9 +237,12 @@ impl<M: PageMap> Replica<M> {
             needs_step: false,
             is_wal_full: false,
             may_have_broken_pages: meta.is_some(),
+            members: Vec::new(),
+            removed_ids: Vec::new(),
             engine,
             config,
         };
+        replica.read_members()?;
         replica.reset_watches();
         Ok(replica)
     }
