@@ -2,5 +2,7 @@
 //!
 //! Which harness finds which bug: README.md beside this file.
 
+pub mod check;
+pub mod model;
 pub mod process;
 pub mod sim;

@@ -1,0 +1,263 @@
+//! No acknowledged write is lost, none is done twice, nobody's hand makes a revision.
+//!
+//! Takes the calls and, revision by revision, what a watch of everything heard. Every revision must
+//! have one maker whose request, evaluated by the model one revision earlier, makes exactly these
+//! events and, if it was answered, gives exactly this answer. What nobody knows the outcome of may
+//! have made one revision or none. A revision without a call's hand must be the end of a lease:
+//! all its keys, nothing else.
+//! Source: fact sheet of etcd's behaviour, sections 1, 7 and 15.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::history::{Call, Complaint, History, Outcome};
+use crate::model::store::FIRST_REVISION;
+use crate::model::watch::Heard;
+use crate::model::{Answer, Evaluated, Event, Request, Store};
+
+const CHECK: &str = "durable";
+
+/// Who made a revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// A call, by its slot in the history.
+    Call(usize),
+    /// A lease that was revoked or ran out.
+    Lease(i64),
+}
+
+/// The one order that the calls and events allow.
+#[derive(Clone, Debug)]
+pub struct Truth {
+    /// Every revision.
+    pub store: Store,
+    /// The maker of each revision, from the first one after the empty store.
+    pub makers: BTreeMap<i64, Maker>,
+}
+
+/// Finds the maker of every revision.
+///
+/// # Errors
+/// The first revision that contradicts a call, or that nobody made.
+pub fn replay(history: &History, heard: &BTreeMap<i64, Vec<Heard>>) -> Result<Truth, Complaint> {
+    let mut told: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
+    let mut open: BTreeSet<usize> = BTreeSet::new();
+    for (slot, call) in history.calls.iter().enumerate() {
+        match &call.outcome {
+            Outcome::Done { revision, .. } if call.is_effective() => {
+                told.entry(*revision).or_default().push(slot);
+            }
+            Outcome::Unknown if is_write(&call.request) => {
+                open.insert(slot);
+            }
+            _ => {}
+        }
+    }
+    let mut truth = Truth { store: Store::default(), makers: BTreeMap::new() };
+    for (revision, events) in heard {
+        let next = truth.store.revision() + 1;
+        if *revision != next {
+            let what = format!("revision {next} was never heard of, but {revision} was");
+            return Err(Complaint::new(CHECK, what));
+        }
+        let slots = told.remove(revision).unwrap_or_default();
+        let maker = find_maker(history, &truth.store, &slots, &open, events)?;
+        if let Maker::Call(slot) = maker {
+            open.remove(&slot);
+        }
+        truth.makers.insert(next, maker);
+        let store = &truth.store;
+        let previous = |key: &[u8]| store.key_at(key, next - 1).cloned();
+        let as_event = |heard: &Heard| Event {
+            key: heard.key.clone(),
+            kv: heard.kv.clone(),
+            previous: previous(&heard.key),
+        };
+        let events = events.iter().map(as_event).collect();
+        truth.store.commit(events);
+    }
+    if let Some((revision, slots)) = told.first_key_value() {
+        let what = format!(
+            "revision {revision} was acknowledged and is gone: {:?}; the last one is {}",
+            history.calls[slots[0]],
+            truth.store.revision()
+        );
+        return Err(Complaint::new(CHECK, what));
+    }
+    assert!(FIRST_REVISION <= truth.store.revision());
+    Ok(truth)
+}
+
+fn is_write(request: &Request) -> bool {
+    matches!(request, Request::Put(_) | Request::Delete(_) | Request::Txn(_))
+}
+
+fn find_maker(
+    history: &History,
+    store: &Store,
+    told: &[usize],
+    open: &BTreeSet<usize>,
+    events: &[Heard],
+) -> Result<Maker, Complaint> {
+    let at = store.revision();
+    match told {
+        [] => {}
+        [slot] => {
+            let call = &history.calls[*slot];
+            let evaluated = store.evaluate(&call.request, at).map_err(|failure| {
+                let revision = at + 1;
+                let what = format!("revision {revision}: {call:?} has to be refused: {failure:?}");
+                Complaint::new(CHECK, what)
+            })?;
+            verify_answer(call, &evaluated, events)?;
+            return Ok(Maker::Call(*slot));
+        }
+        [first, second, ..] => {
+            let (first, second) = (&history.calls[*first], &history.calls[*second]);
+            let what = format!("revision {} was given to two: {first:?} and {second:?}", at + 1);
+            return Err(Complaint::new(CHECK, what));
+        }
+    }
+    let makes = |slot: &&usize| {
+        let evaluated = store.evaluate(&history.calls[**slot].request, at);
+        evaluated.is_ok_and(|evaluated| is_same(&evaluated.events, events))
+    };
+    if let Some(slot) = open.iter().find(makes) {
+        return Ok(Maker::Call(*slot));
+    }
+    let lease = events.first().and_then(|event| store.key_at(&event.key, at)).map(|kv| kv.lease);
+    if let Some(lease) = lease.filter(|lease| *lease != 0) {
+        let ended = store.deletion(&store.keys_of_lease(lease, at), at);
+        if is_same(&ended, events) {
+            return Ok(Maker::Lease(lease));
+        }
+    }
+    let what = format!("nobody asked for revision {}: {events:?}", at + 1);
+    Err(Complaint::new(CHECK, what))
+}
+
+fn verify_answer(call: &Call, evaluated: &Evaluated, events: &[Heard]) -> Result<(), Complaint> {
+    if !is_same(&evaluated.events, events) {
+        let what = format!("{call:?} should change {:?}, changed {events:?}", evaluated.events);
+        return Err(Complaint::new(CHECK, what));
+    }
+    let Outcome::Done { revision, answer } = &call.outcome else { return Ok(()) };
+    if (evaluated.revision, &evaluated.answer) != (*revision, answer) {
+        let what = format!("{call:?} should be answered {evaluated:?}");
+        return Err(Complaint::new(CHECK, what));
+    }
+    Ok(())
+}
+
+fn is_same(events: &[Event], heard: &[Heard]) -> bool {
+    events.len() == heard.len()
+        && events
+            .iter()
+            .zip(heard)
+            .all(|(event, heard)| event.key == heard.key && event.kv == heard.kv)
+}
+
+/// Whether an answer belongs to a key-value request: those that the store judges.
+pub(super) fn is_key_value(answer: &Answer) -> bool {
+    matches!(
+        answer,
+        Answer::Range(_) | Answer::Put { .. } | Answer::Delete { .. } | Answer::Txn { .. }
+    )
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::model::{Delete, Kv, Put};
+
+    pub fn put(key: &str, value: &str, times: (u64, u64), revision: Option<i64>) -> Call {
+        let request = Request::Put(Put { key: key.into(), value: value.into(), ..Put::default() });
+        let outcome = match revision {
+            Some(revision) => Outcome::Done { revision, answer: Answer::Put { previous: None } },
+            None => Outcome::Unknown,
+        };
+        let returned_us = if revision.is_some() { times.1 } else { u64::MAX };
+        Call { connection: 1, invoked_us: times.0, returned_us, request, outcome }
+    }
+
+    pub fn heard(key: &str, value: &str, create: i64, modified: i64, version: i64) -> Heard {
+        let kv = Kv {
+            key: key.into(),
+            value: value.into(),
+            create_revision: create,
+            mod_revision: modified,
+            version,
+            lease: 0,
+        };
+        Heard { mod_revision: modified, key: key.into(), kv: Some(kv), previous: None }
+    }
+
+    pub fn events(list: Vec<Heard>) -> BTreeMap<i64, Vec<Heard>> {
+        list.into_iter().map(|heard| (heard.mod_revision, vec![heard])).collect()
+    }
+
+    #[test]
+    fn a_right_history_has_one_maker_a_revision() {
+        let calls = vec![
+            put("a", "1", (0, 1), Some(2)),
+            put("a", "2", (2, 0), None),
+            put("a", "never", (3, 0), None),
+        ];
+        let heard = events(vec![heard("a", "1", 2, 2, 1), heard("a", "2", 2, 3, 2)]);
+        let truth = replay(&History { calls }, &heard).expect("nothing is wrong");
+        assert_eq!(truth.makers[&2], Maker::Call(0));
+        assert_eq!(truth.makers[&3], Maker::Call(1));
+    }
+
+    #[test]
+    fn wrong_histories_are_complained_about() {
+        let one = || vec![put("a", "1", (0, 1), Some(2))];
+        let told = |calls: Vec<Call>, heard: BTreeMap<i64, Vec<Heard>>| {
+            replay(&History { calls }, &heard).expect_err("a violation").what
+        };
+        assert!(told(one(), BTreeMap::new()).contains("is gone"));
+        let other = events(vec![heard("a", "2", 2, 2, 1)]);
+        assert!(told(one(), other).contains("should change"));
+        let nobodys = events(vec![heard("a", "1", 2, 2, 1), heard("b", "1", 3, 3, 1)]);
+        assert!(told(one(), nobodys).contains("nobody asked"));
+        let gap = events(vec![heard("a", "1", 2, 2, 1), heard("a", "1", 2, 4, 2)]);
+        assert!(told(one(), gap).contains("never heard of"));
+        let mut twice = one();
+        twice.push(put("b", "1", (0, 1), Some(2)));
+        let right = events(vec![heard("a", "1", 2, 2, 1)]);
+        assert!(told(twice, right.clone()).contains("given to two"));
+        let mut repeated = right;
+        repeated.insert(3, vec![heard("a", "1", 2, 3, 2)]);
+        assert!(told(one(), repeated).contains("nobody asked"), "an acknowledged write runs once");
+        let mut wrong = one();
+        wrong[0].outcome =
+            Outcome::Done { revision: 2, answer: Answer::Put { previous: Some(Kv::default()) } };
+        let right = events(vec![heard("a", "1", 2, 2, 1)]);
+        assert!(told(wrong, right).contains("should be answered"));
+    }
+
+    #[test]
+    fn a_lease_ends_with_all_its_keys() {
+        let attached = |key: &str, revision: i64| {
+            let mut call = put(key, "1", (0, 1), Some(revision));
+            let Request::Put(put) = &mut call.request else { panic!() };
+            put.lease = 7;
+            let mut heard = heard(key, "1", revision, revision, 1);
+            heard.kv.as_mut().expect("a put").lease = 7;
+            (call, heard)
+        };
+        let ((a, heard_a), (b, heard_b)) = (attached("a", 2), attached("b", 3));
+        let gone = |key: &str| Heard { mod_revision: 4, key: key.into(), kv: None, previous: None };
+        let history = History { calls: vec![a, b] };
+        let mut heard = events(vec![heard_a, heard_b]);
+        heard.insert(4, vec![gone("a"), gone("b")]);
+        let truth = replay(&history, &heard).expect("nothing is wrong");
+        assert_eq!(truth.makers[&4], Maker::Lease(7));
+        heard.insert(4, vec![gone("a")]);
+        assert!(replay(&history, &heard).is_err(), "half a lease");
+        let delete = Request::Delete(Delete { key: b"a".to_vec(), ..Delete::default() });
+        let open = Call { request: delete, outcome: Outcome::Unknown, ..put("", "", (5, 0), None) };
+        let history = History { calls: [history.calls, vec![open]].concat() };
+        let truth = replay(&history, &heard).expect("the deletion may have happened");
+        assert_eq!(truth.makers[&4], Maker::Call(2));
+    }
+}

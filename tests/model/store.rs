@@ -1,0 +1,375 @@
+//! An ordered map with every version it ever had, by revision.
+//!
+//! Invariants: versions of a key stand in the order of their revisions; a revision's events are
+//! what `commit` was given, once. A request is evaluated at any revision, as if the store stood
+//! there, so one store judges answers that were given at different times.
+//! Source: fact sheet of etcd's behaviour, sections 1 to 4.
+
+use std::collections::BTreeMap;
+
+use engine::api::range_contains;
+
+use super::answer::{Answer, Kv, RangeAnswer};
+use super::failure::{self, Failure};
+use super::request::{Delete, Put, Range, Request};
+use super::txn;
+
+/// One change of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The key.
+    pub key: Vec<u8>,
+    /// Its new state; `None` when it was deleted.
+    pub kv: Option<Kv>,
+    /// Its state before this revision, if it was there.
+    pub previous: Option<Kv>,
+}
+
+/// What a request comes to at some revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evaluated {
+    /// The header's revision.
+    pub revision: i64,
+    /// The answer.
+    pub answer: Answer,
+    /// What it changes, in order; nothing for a read.
+    pub events: Vec<Event>,
+}
+
+#[derive(Clone, Debug)]
+struct Version {
+    main: i64,
+    kv: Option<Kv>,
+}
+
+/// See the file's head.
+#[derive(Clone, Debug)]
+pub struct Store {
+    keys: BTreeMap<Vec<u8>, Vec<Version>>,
+    /// Events of revision r in slot r; slots 0 and 1 are empty.
+    changes: Vec<Vec<Event>>,
+}
+
+/// The store as it stood at a revision, with what a request under way changed.
+pub(super) struct View<'a> {
+    store: &'a Store,
+    pub at: i64,
+    own: BTreeMap<Vec<u8>, Option<Kv>>,
+    pub events: Vec<Event>,
+}
+
+impl Default for Store {
+    fn default() -> Store {
+        Store { keys: BTreeMap::new(), changes: vec![Vec::new(); FIRST_REVISION as usize + 1] }
+    }
+}
+
+impl Store {
+    /// The newest revision.
+    pub fn revision(&self) -> i64 {
+        self.changes.len() as i64 - 1
+    }
+
+    /// What a revision changed; nothing for one that is not there.
+    pub fn changes(&self, revision: i64) -> &[Event] {
+        let slot = usize::try_from(revision).unwrap_or(usize::MAX);
+        self.changes.get(slot).map_or(&[], |events| events)
+    }
+
+    /// Adds the next revision.
+    pub fn commit(&mut self, events: Vec<Event>) {
+        assert!(!events.is_empty(), "a revision changes something");
+        let main = self.revision() + 1;
+        for event in &events {
+            let version = Version { main, kv: event.kv.clone() };
+            self.keys.entry(event.key.clone()).or_default().push(version);
+        }
+        self.changes.push(events);
+    }
+
+    /// A key's state at a revision.
+    pub fn key_at(&self, key: &[u8], revision: i64) -> Option<&Kv> {
+        newest(self.keys.get(key)?, revision)
+    }
+
+    /// All keys with this lease at a revision, in their order.
+    pub fn keys_of_lease(&self, lease: i64, revision: i64) -> Vec<Vec<u8>> {
+        assert!(lease != 0);
+        let attached = |versions: &Vec<Version>| {
+            newest(versions, revision).is_some_and(|kv| kv.lease == lease)
+        };
+        let keys = self.keys.iter().filter(|(_, versions)| attached(versions));
+        keys.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// What deletes these keys in one revision after `revision`.
+    pub fn deletion(&self, keys: &[Vec<u8>], revision: i64) -> Vec<Event> {
+        let gone = |key: &Vec<u8>| Event {
+            key: key.clone(),
+            kv: None,
+            previous: self.key_at(key, revision).cloned(),
+        };
+        keys.iter().map(gone).collect()
+    }
+
+    /// What a key-value request comes to when the store stands at `at`. Compaction and leases are
+    /// others' to judge: they are not part of a revision.
+    ///
+    /// # Errors
+    /// etcd's refusal.
+    pub fn evaluate(&self, request: &Request, at: i64) -> Result<Evaluated, Failure> {
+        check(request)?;
+        let mut view = View::new(self, at);
+        let answer = match request {
+            Request::Range(range) => Answer::Range(view.range(range)?),
+            Request::Put(put) => {
+                view.check_put(put)?;
+                Answer::Put { previous: view.put(put) }
+            }
+            Request::Delete(delete) => {
+                let previous = view.delete(delete);
+                let deleted = previous.len() as i64;
+                let told = if delete.wants_previous { previous } else { Vec::new() };
+                Answer::Delete { deleted, previous: told }
+            }
+            Request::Txn(txn) => {
+                let path = txn::choose(&view, txn);
+                txn::check_path(&view, &path)?;
+                let (is_success, answers) = txn::run(&mut view, &path)?;
+                Answer::Txn { is_success, answers }
+            }
+            other => panic!("{other:?} is not a key-value request"),
+        };
+        let revision = match request {
+            Request::Range(_) => at,
+            _ => view.revision(),
+        };
+        Ok(Evaluated { revision, answer, events: view.events })
+    }
+}
+
+fn newest(versions: &[Version], revision: i64) -> Option<&Kv> {
+    let count = versions.partition_point(|version| version.main <= revision);
+    versions[..count].last()?.kv.as_ref()
+}
+
+/// What is refused by its form alone.
+///
+/// # Errors
+/// etcd's refusal.
+pub fn check(request: &Request) -> Result<(), Failure> {
+    match request {
+        Request::Range(range) => check_key(&range.key),
+        Request::Put(put) => check_put(put),
+        Request::Delete(delete) => check_key(&delete.key),
+        Request::Txn(txn) => txn::check(txn, TXN_OPS_MAX),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn check_key(key: &[u8]) -> Result<(), Failure> {
+    if key.is_empty() { Err(failure::EMPTY_KEY.into()) } else { Ok(()) }
+}
+
+pub(super) fn check_put(put: &Put) -> Result<(), Failure> {
+    check_key(&put.key)?;
+    if put.ignores_value && !put.value.is_empty() {
+        return Err(failure::VALUE_PROVIDED.into());
+    }
+    if put.ignores_lease && put.lease != 0 {
+        return Err(failure::LEASE_PROVIDED.into());
+    }
+    Ok(())
+}
+
+impl<'a> View<'a> {
+    fn new(store: &'a Store, at: i64) -> View<'a> {
+        assert!(FIRST_REVISION <= at && at <= store.revision());
+        View { store, at, own: BTreeMap::new(), events: Vec::new() }
+    }
+
+    /// The revision that the request's own writes are visible at.
+    pub fn revision(&self) -> i64 {
+        self.at + i64::from(!self.events.is_empty())
+    }
+
+    pub fn key(&self, key: &[u8]) -> Option<&Kv> {
+        match self.own.get(key) {
+            Some(own) => own.as_ref(),
+            None => self.store.key_at(key, self.at),
+        }
+    }
+
+    /// The keys of a range, at `revision` or with the request's own writes.
+    pub fn keys(&self, key: &[u8], range_end: &[u8], revision: Option<i64>) -> Vec<Kv> {
+        let mut found: BTreeMap<&[u8], &Kv> = BTreeMap::new();
+        for (name, versions) in &self.store.keys {
+            if range_contains(key, range_end, name)
+                && let Some(kv) = newest(versions, revision.unwrap_or(self.at))
+            {
+                found.insert(name, kv);
+            }
+        }
+        if revision.is_none() {
+            for (name, own) in &self.own {
+                match own {
+                    Some(kv) if range_contains(key, range_end, name) => found.insert(name, kv),
+                    _ => found.remove(name.as_slice()),
+                };
+            }
+        }
+        found.into_values().cloned().collect()
+    }
+
+    /// What exists already is checked before anything is changed.
+    pub fn check_put(&self, put: &Put) -> Result<(), Failure> {
+        let needs_key = put.ignores_value || put.ignores_lease;
+        if needs_key && self.store.key_at(&put.key, self.at).is_none() {
+            return Err(failure::KEY_NOT_FOUND.into());
+        }
+        Ok(())
+    }
+
+    pub fn check_revision(&self, revision: i64) -> Result<(), Failure> {
+        if self.at < revision { Err(failure::FUTURE_REVISION.into()) } else { Ok(()) }
+    }
+
+    pub fn put(&mut self, put: &Put) -> Option<Kv> {
+        let main = self.at + 1;
+        let before = self.key(&put.key).cloned();
+        let kept = |is_kept: bool| before.as_ref().filter(|_| is_kept);
+        let kv = Kv {
+            key: put.key.clone(),
+            value: kept(put.ignores_value).map_or(&put.value, |old| &old.value).clone(),
+            lease: kept(put.ignores_lease).map_or(put.lease, |old| old.lease),
+            create_revision: before.as_ref().map_or(main, |old| old.create_revision),
+            version: before.as_ref().map_or(1, |old| old.version + 1),
+            mod_revision: main,
+        };
+        self.change(&put.key, Some(kv));
+        before.filter(|_| put.wants_previous)
+    }
+
+    /// The states that were there before, in key order.
+    pub fn delete(&mut self, delete: &Delete) -> Vec<Kv> {
+        let there = self.keys(&delete.key, &delete.range_end, None);
+        for kv in &there {
+            self.change(&kv.key, None);
+        }
+        there
+    }
+
+    pub fn range(&self, range: &Range) -> Result<RangeAnswer, Failure> {
+        self.check_revision(range.revision)?;
+        let revision = (0 < range.revision).then_some(range.revision);
+        let all = self.keys(&range.key, &range.range_end, revision);
+        let count = all.len() as i64;
+        if range.is_count_only {
+            return Ok(RangeAnswer { count, ..RangeAnswer::default() });
+        }
+        let is_wanted = |kv: &Kv| {
+            range.min_mod_revision <= kv.mod_revision
+                && (range.max_create_revision == 0
+                    || kv.create_revision <= range.max_create_revision)
+        };
+        let mut kvs: Vec<Kv> = all.into_iter().filter(is_wanted).collect();
+        if range.is_descending {
+            kvs.reverse();
+        }
+        let limit = usize::try_from(range.limit).ok().filter(|limit| 0 < *limit);
+        let is_more = limit.is_some_and(|limit| limit < kvs.len());
+        kvs.truncate(limit.unwrap_or(usize::MAX));
+        if range.is_keys_only {
+            kvs.iter_mut().for_each(|kv| kv.value.clear());
+        }
+        Ok(RangeAnswer { kvs, is_more, count })
+    }
+
+    fn change(&mut self, key: &[u8], kv: Option<Kv>) {
+        let previous = self.store.key_at(key, self.at).cloned();
+        self.events.push(Event { key: key.to_vec(), kv: kv.clone(), previous });
+        self.own.insert(key.to_vec(), kv);
+    }
+}
+
+/// An empty store stands here.
+pub const FIRST_REVISION: i64 = 1;
+/// Operations in a list of a transaction: etcd's default.
+const TXN_OPS_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Compare, Op, OpAnswer, Relation, Txn, Value};
+
+    fn put(key: &str, value: &str) -> Put {
+        Put { key: key.into(), value: value.into(), ..Put::default() }
+    }
+
+    fn run(store: &mut Store, request: &Request) -> Evaluated {
+        let evaluated = store.evaluate(request, store.revision()).expect("not refused");
+        if !evaluated.events.is_empty() {
+            store.commit(evaluated.events.clone());
+        }
+        evaluated
+    }
+
+    #[test]
+    fn versions_and_revisions_count_as_in_etcd() {
+        let mut store = Store::default();
+        assert_eq!(run(&mut store, &Request::Put(put("a", "1"))).revision, 2);
+        assert_eq!(run(&mut store, &Request::Put(put("a", "1"))).revision, 3);
+        let kv = store.key_at(b"a", 3).expect("it is there").clone();
+        assert_eq!((kv.create_revision, kv.mod_revision, kv.version), (2, 3, 2));
+        let gone = Delete { key: b"a".to_vec(), ..Delete::default() };
+        assert_eq!(run(&mut store, &Request::Delete(gone.clone())).revision, 4);
+        assert_eq!(run(&mut store, &Request::Delete(gone)).revision, 4, "nothing was there");
+        run(&mut store, &Request::Put(put("a", "2")));
+        let kv = store.key_at(b"a", 5).expect("it is there").clone();
+        assert_eq!((kv.create_revision, kv.version), (5, 1));
+        assert_eq!(store.key_at(b"a", 4), None);
+        assert_eq!(store.key_at(b"a", 2).map(|kv| kv.version), Some(1));
+    }
+
+    #[test]
+    fn a_transaction_is_one_revision_and_sees_its_own_writes() {
+        let mut store = Store::default();
+        run(&mut store, &Request::Put(put("a", "1")));
+        let guard = Compare {
+            key: b"a".to_vec(),
+            range_end: Vec::new(),
+            relation: Relation::Equal,
+            value: Value::Version(1),
+        };
+        let txn = Txn {
+            compare: vec![guard],
+            success: vec![
+                Op::Put(put("b", "2")),
+                Op::Range(Range::everything()),
+                Op::Delete(Delete { key: b"a".to_vec(), ..Delete::default() }),
+            ],
+            failure: Vec::new(),
+        };
+        let done = run(&mut store, &Request::Txn(txn.clone()));
+        assert_eq!((done.revision, done.events.len()), (3, 2));
+        let Answer::Txn { is_success: true, answers } = done.answer else { panic!() };
+        let OpAnswer::Range { revision: 3, range } = &answers[1] else { panic!() };
+        assert_eq!(range.count, 2);
+        let again = run(&mut store, &Request::Txn(txn));
+        assert_eq!(again.revision, 3, "the other branch is empty");
+    }
+
+    #[test]
+    fn refusals_are_etcds() {
+        let store = Store::default();
+        let refused = |request: Request| store.evaluate(&request, 1).expect_err("refused");
+        let future = Range { revision: 2, ..Range::key(b"a") };
+        assert_eq!(refused(Request::Range(future)), failure::FUTURE_REVISION.into());
+        let keeps = Put { ignores_value: true, ..put("a", "") };
+        assert_eq!(refused(Request::Put(keeps)), failure::KEY_NOT_FOUND.into());
+        assert_eq!(refused(Request::Put(put("", "1"))), failure::EMPTY_KEY.into());
+        let twice = vec![Op::Put(put("a", "1")), Op::Put(put("a", "2"))];
+        let txn = Txn { success: twice, ..Txn::default() };
+        assert_eq!(refused(Request::Txn(txn)), failure::DUPLICATE_KEY.into());
+    }
+}
