@@ -219,25 +219,26 @@ fn open_directory(settings: &Settings, cores: u16) -> Result<DataDirectory, Star
     .map_err(StartError::Directory)
 }
 
-/// Binds every listener. The binary port nobody asked for may be taken by another member.
+/// Binds every listener. A port that nobody asked for by name may be another member's.
 fn bind_all(settings: &Settings, logger: &Logger) -> Result<Vec<Listener>, StartError> {
     let options = ListenOptions { reuse_port: settings.reuse_port };
     let doors = [
-        (&settings.listen_client, Door::Client),
-        (&settings.listen_metrics, Door::Metrics),
-        (&settings.listen_binary, Door::Binary),
+        (&settings.listen_peer, Door::Peer, settings.is_peer_needed),
+        (&settings.listen_client, Door::Client, true),
+        (&settings.listen_metrics, Door::Metrics, true),
+        (&settings.listen_binary, Door::Binary, settings.is_binary_stated),
     ];
     let mut listeners = Vec::new();
-    for (addresses, door) in doors {
+    for (addresses, door, is_needed) in doors {
         for address in addresses {
             match Listener::bind(address, door, options) {
                 Ok(listener) => listeners.push(listener),
-                Err(error) if door == Door::Binary && !settings.is_binary_stated => {
+                Err(error) if !is_needed => {
                     let fields = [
                         ("address", quoted(&address.to_string())),
                         ("error", quoted(&error.to_string())),
                     ];
-                    logger.warn("the binary protocol is not served: its port is taken", &fields);
+                    logger.warn(not_served(door), &fields);
                 }
                 Err(error) => {
                     return Err(StartError::Listen { address: address.to_string(), error });
@@ -246,6 +247,13 @@ fn bind_all(settings: &Settings, logger: &Logger) -> Result<Vec<Listener>, Start
         }
     }
     Ok(listeners)
+}
+
+fn not_served(door: Door) -> &'static str {
+    match door {
+        Door::Peer => "no member can join this one: its peer port is taken",
+        _ => "the binary protocol is not served: its port is taken",
+    }
 }
 
 /// Whether to run on io_uring: tried first, exactly as it will be used.
@@ -303,6 +311,7 @@ fn log_start(
         ("is-new", directory.is_new.to_string()),
         ("member-id", quoted(&format!("{:x}", identity.member_id))),
         ("cluster-id", quoted(&format!("{:x}", identity.cluster_id))),
+        ("listen-peer", urls(&settings.listen_peer)),
         ("listen-client", urls(&settings.listen_client)),
         ("listen-binary", urls(&settings.listen_binary)),
         ("advertise-client-urls", quoted_list(&settings.client_urls)),

@@ -86,6 +86,10 @@ pub struct Settings {
     pub listen_client: Vec<ListenAddress>,
     /// /metrics, /health.
     pub listen_metrics: Vec<ListenAddress>,
+    /// The peer protocol.
+    pub listen_peer: Vec<ListenAddress>,
+    /// A peer door that cannot be opened is an error: it was named, or there are other members.
+    pub is_peer_needed: bool,
     /// The binary protocol.
     pub listen_binary: Vec<ListenAddress>,
     /// The binary URLs were named, so that a taken port is an error.
@@ -141,7 +145,6 @@ impl Settings {
             "initial-advertise-peer-urls",
             values.text("initial-advertise-peer-urls"),
         )?;
-        url::check_listen("listen-peer-urls", values.text("listen-peer-urls"))?;
         check_initial_cluster(&values, &name, &peer_urls)?;
         let listen = |flag: &str| url::check_listen(flag, values.text(flag));
         let mut listen_client = listen("listen-client-urls")?;
@@ -167,6 +170,8 @@ impl Settings {
             election_timeout_ms,
             listen_client,
             listen_metrics: listen("listen-metrics-urls")?,
+            listen_peer: listen("listen-peer-urls")?,
+            is_peer_needed: values.is_set("listen-peer-urls"),
             listen_binary: listen("listen-binary-urls")?,
             is_binary_stated: values.is_set("listen-binary-urls"),
             client_urls: url::check_advertised(

@@ -18,8 +18,10 @@ use rustix::{
     io::Errno,
     net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg},
 };
-use shard::input::{ConnectionId, Door, Input};
+use shard::input::{ConnectionId, DialFailure, Input};
 use socket2::Socket;
+
+use super::{dialer::Connected, mesh::Arrival};
 
 /// All connections of a core.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ pub struct Connections {
     pending: Vec<Input>,
     /// The next step is not to wait: something in `untold` may hold the shard up.
     is_urgent: bool,
-    /// Connections that ended since last asked.
+    /// Placed connections that ended since last asked.
     ended: u64,
 }
 
@@ -63,6 +65,8 @@ struct Connection {
     is_paused: bool,
     is_touched: bool,
     is_untold: bool,
+    /// It was counted where connections are spread over the cores.
+    is_placed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +108,7 @@ impl Connections {
         self.count
     }
 
-    /// How many ended since the last call.
+    /// How many of those that were placed here ended since the last call.
     pub fn take_ended(&mut self) -> u64 {
         std::mem::take(&mut self.ended)
     }
@@ -120,7 +124,29 @@ impl Connections {
     }
 
     /// Takes a new connection over. Fails where the kernel's limit of watched files is reached.
-    pub fn accept(&mut self, epoll: &OwnedFd, socket: Socket, door: Door) -> io::Result<()> {
+    pub fn accept(&mut self, epoll: &OwnedFd, arrival: Arrival) -> io::Result<()> {
+        let Arrival { socket, door, is_placed } = arrival;
+        let id = self.take_over(epoll, socket, is_placed)?;
+        self.pending.push(Input::Accepted { connection: id, door });
+        Ok(())
+    }
+
+    /// Takes a dialed connection over. Where it cannot be watched the dial has failed.
+    pub fn adopt(&mut self, epoll: &OwnedFd, connected: Connected) {
+        let Connected { dial, socket } = connected;
+        let told = match self.take_over(epoll, socket, false) {
+            Ok(connection) => Input::Dialed { dial, connection },
+            Err(_) => Input::DialFailed { dial, failure: DialFailure::Unreachable },
+        };
+        self.pending.push(told);
+    }
+
+    fn take_over(
+        &mut self,
+        epoll: &OwnedFd,
+        socket: Socket,
+        is_placed: bool,
+    ) -> io::Result<ConnectionId> {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             u32::try_from(self.slots.len() - 1).expect("file limits are below 2^20")
@@ -145,10 +171,10 @@ impl Connections {
             is_paused: false,
             is_touched: false,
             is_untold: false,
+            is_placed,
         });
         self.count += 1;
-        self.pending.push(Input::Accepted { connection: id, door });
-        Ok(())
+        Ok(id)
     }
 
     /// Adds what is to be told at the beginning of a step.
@@ -329,7 +355,7 @@ impl Connections {
         let _ = epoll::delete(epoll, &connection.socket);
         self.free.push(slot);
         self.count -= 1;
-        self.ended += 1;
+        self.ended += u64::from(connection.is_placed);
         inputs.push(Input::Closed { connection: id });
     }
 

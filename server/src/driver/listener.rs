@@ -1,6 +1,7 @@
-//! Listeners: bound before anything else starts, opened when the shard serves, and the accepting.
+//! Listeners: bound before anything else starts, and the accepting.
 //!
-//! Invariants: a client can connect only after `Effect::Serve`; when files run out accepting pauses
+//! Invariants: a client can connect only after `Effect::Serve`, a peer from the start, because a
+//! member serves only when it has heard of its peers; peers' connections are core 0's; when files run out accepting pauses
 //! for a while instead of spinning; which core serves a connection is decided by shard::placement.
 
 use std::{io, net::SocketAddr, os::fd::OwnedFd, os::unix::fs::FileTypeExt, sync::Arc};
@@ -76,7 +77,8 @@ impl Listener {
 pub struct Acceptor {
     listeners: Vec<Listener>,
     placement: Placement,
-    is_open: bool,
+    is_open_to_peers: bool,
+    is_open_to_clients: bool,
     /// Accepting goes on at this time: the process ran out of files.
     paused_until_us: Option<u64>,
 }
@@ -85,22 +87,43 @@ impl Acceptor {
     /// With the doors closed.
     pub fn new(listeners: Vec<Listener>, cores: u16) -> Acceptor {
         let placement = Placement::new(cores);
-        Acceptor { listeners, placement, is_open: false, paused_until_us: None }
+        Acceptor {
+            listeners,
+            placement,
+            is_open_to_peers: false,
+            is_open_to_clients: false,
+            paused_until_us: None,
+        }
     }
 
-    /// Opens the doors.
-    pub fn open(&mut self, epoll: &OwnedFd) -> io::Result<()> {
-        for listener in &self.listeners {
+    /// Opens the peers' doors.
+    pub fn open_to_peers(&mut self, epoll: &OwnedFd) -> io::Result<()> {
+        assert!(!self.is_open_to_peers);
+        self.is_open_to_peers = true;
+        self.open(epoll, |door| door == Door::Peer)
+    }
+
+    /// Opens all the others.
+    pub fn open_to_clients(&mut self, epoll: &OwnedFd) -> io::Result<()> {
+        assert!(!self.is_open_to_clients, "a program serves once");
+        self.is_open_to_clients = true;
+        self.open(epoll, |door| door != Door::Peer)
+    }
+
+    fn open(&self, epoll: &OwnedFd, is_meant: impl Fn(Door) -> bool) -> io::Result<()> {
+        for listener in self.listeners.iter().filter(|listener| is_meant(listener.door)) {
             listener.socket.listen(BACKLOG)?;
         }
-        self.is_open = true;
-        self.watch(epoll)
+        // While accepting is paused none is watched; all that are open will be.
+        if self.paused_until_us.is_some() {
+            return Ok(());
+        }
+        self.watch(epoll, is_meant)
     }
 
     /// Closes the doors for good.
     pub fn close(&mut self) {
         self.listeners.clear();
-        self.is_open = false;
         self.paused_until_us = None;
     }
 
@@ -114,14 +137,16 @@ impl Acceptor {
         match self.paused_until_us {
             Some(at_us) if at_us <= now_us => {
                 self.paused_until_us = None;
-                self.watch(epoll)
+                let (to_peers, to_clients) = (self.is_open_to_peers, self.is_open_to_clients);
+                self.watch(epoll, |door| if door == Door::Peer { to_peers } else { to_clients })
             }
             _ => Ok(()),
         }
     }
 
-    fn watch(&self, epoll: &OwnedFd) -> io::Result<()> {
-        for (slot, listener) in self.listeners.iter().enumerate() {
+    fn watch(&self, epoll: &OwnedFd, is_meant: impl Fn(Door) -> bool) -> io::Result<()> {
+        let listeners = self.listeners.iter().enumerate();
+        for (slot, listener) in listeners.filter(|(_, listener)| is_meant(listener.door)) {
             let data = EventData::new_u64(KEY_FIRST + slot as u64);
             epoll::add(epoll, &listener.socket, data, EventFlags::IN)?;
         }
@@ -162,16 +187,33 @@ impl Acceptor {
                     continue;
                 }
             }
-            let arrival = Arrival { socket, door: listener.door };
-            let core = self.placement.place();
-            if core == here {
-                arrivals.push(arrival);
-            } else if let Err(arrival) = mesh.place(core, arrival) {
-                self.placement.release(core);
-                arrivals.push(arrival);
-            }
+            arrivals.extend(self.place(socket, here, mesh, slot));
         }
         arrivals
+    }
+
+    /// Sends a connection to its core; comes back when that is this one.
+    fn place(
+        &mut self,
+        socket: Socket,
+        here: CoreId,
+        mesh: &Arc<Mesh>,
+        slot: usize,
+    ) -> Option<Arrival> {
+        let door = self.listeners[slot].door;
+        if door == Door::Peer {
+            assert!(here == PEERS_CORE, "the core that accepts is that of the peers");
+            return Some(Arrival { socket, door, is_placed: false });
+        }
+        let core = self.placement.place();
+        let arrival = Arrival { socket, door, is_placed: true };
+        if core == here {
+            return Some(arrival);
+        }
+        let arrival = mesh.place(core, arrival).err()?;
+        // It stays here uncounted: the other core has a thousand to take in first.
+        self.placement.release(core);
+        Some(Arrival { is_placed: false, ..arrival })
     }
 
     fn count_departures(&mut self, mesh: &Arc<Mesh>) {
@@ -204,6 +246,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(code, Some(libc::ECONNABORTED | libc::EPROTO | libc::EPERM | libc::EINTR))
 }
 
+/// The core of peers' connections.
+const PEERS_CORE: CoreId = CoreId(0);
 /// Keys of listeners in the event loop begin here; numbers of connections are below.
 pub const KEY_FIRST: u64 = 1 << 63;
 const BACKLOG: i32 = 1024;

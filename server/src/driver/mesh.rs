@@ -26,6 +26,8 @@ pub struct Arrival {
     pub socket: Socket,
     /// The door it came in by.
     pub door: Door,
+    /// It was counted where connections are spread over the cores, and is to be counted out.
+    pub is_placed: bool,
 }
 
 /// All cores of a member, as each of them sees the others.

@@ -9,6 +9,7 @@
 
 pub mod clock;
 pub mod connection;
+pub mod dialer;
 pub mod file_thread;
 pub mod listener;
 pub mod mesh;
@@ -38,6 +39,7 @@ use shard::{
 use crate::{error::Fault, log::Logger};
 use clock::Clock;
 use connection::Connections;
+use dialer::Dialer;
 use file_thread::FileThread;
 use listener::Acceptor;
 use mesh::Mesh;
@@ -96,6 +98,7 @@ pub struct Core<P, W> {
     epoll: OwnedFd,
     events: Vec<Event>,
     connections: Connections,
+    dialer: Dialer,
     segments: Option<FileThread<SegmentWorker>>,
     pages: Option<FileThread<PageWorker>>,
     inputs: Vec<Input>,
@@ -127,7 +130,7 @@ impl<P: Program, W: WalWriter> Core<P, W> {
         program: P,
         wal: W,
         wal_event: Option<BorrowedFd<'_>>,
-        parts: CoreParts,
+        mut parts: CoreParts,
     ) -> io::Result<Core<P, W>> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let waker = parts.mesh.waker(parts.core).clone();
@@ -135,6 +138,10 @@ impl<P: Program, W: WalWriter> Core<P, W> {
         if let Some(event) = wal_event {
             epoll::add(&epoll, event, EventData::new_u64(KEY_WAL), EventFlags::IN)?;
         }
+        if let Some(acceptor) = &mut parts.acceptor {
+            acceptor.open_to_peers(&epoll)?;
+        }
+        let dialer = Dialer::new(waker.clone());
         let start = |worker| FileThread::start(worker, waker.clone());
         let segments = parts.segments.map(start).transpose()?;
         let start = |worker| FileThread::start(worker, waker.clone());
@@ -145,6 +152,7 @@ impl<P: Program, W: WalWriter> Core<P, W> {
             epoll,
             events: Vec::with_capacity(EVENTS_PER_WAIT_MAX),
             connections: Connections::new(),
+            dialer,
             segments,
             pages,
             inputs: Vec::new(),
@@ -203,6 +211,7 @@ impl<P: Program, W: WalWriter> Core<P, W> {
             && (self.is_shutdown_told || !self.parts.mesh.is_shutdown_requested())
             && self.segments.as_ref().is_none_or(FileThread::is_quiet)
             && self.pages.as_ref().is_none_or(FileThread::is_quiet)
+            && self.dialer.is_quiet()
             && self.wal.is_quiet()
     }
 
@@ -267,6 +276,9 @@ impl<P: Program, W: WalWriter> Core<P, W> {
             self.gather_ready();
         }
         let now_us = self.parts.clock.now_us();
+        for connected in self.dialer.gather(&self.epoll, now_us, &mut self.inputs) {
+            self.connections.adopt(&self.epoll, connected);
+        }
         self.connections.on_deadline(&self.epoll, now_us, &mut self.inputs);
         if let Some(acceptor) = &mut self.parts.acceptor {
             acceptor.on_deadline(&self.epoll, now_us).map_err(Fault::Wait)?;
@@ -275,12 +287,15 @@ impl<P: Program, W: WalWriter> Core<P, W> {
     }
 
     fn admit(&mut self, arrival: mesh::Arrival) {
-        let admitted = self.connections.accept(&self.epoll, arrival.socket, arrival.door);
+        let is_placed = arrival.is_placed;
+        let admitted = self.connections.accept(&self.epoll, arrival);
         if let Err(error) = admitted {
             // The socket is closed: its other end will try again.
             let fields = [("error", crate::log::quoted(&error.to_string()))];
             self.parts.logger.warn("a connection was not taken", &fields);
-            self.parts.mesh.departed(self.parts.core);
+            if is_placed {
+                self.parts.mesh.departed(self.parts.core);
+            }
         }
     }
 
@@ -293,6 +308,7 @@ impl<P: Program, W: WalWriter> Core<P, W> {
                 // Told to the writer before.
                 KEY_WAL => {}
                 key if listener::KEY_FIRST <= key => self.accept(key),
+                key if dialer::KEY_FIRST <= key => self.connect(key),
                 id => {
                     // What is left over is reported again: readiness is level-triggered.
                     if 0 < budget {
@@ -317,6 +333,13 @@ impl<P: Program, W: WalWriter> Core<P, W> {
             self.admit(arrival);
         }
         // Their first bytes may be there already; the next turn finds them.
+    }
+
+    fn connect(&mut self, key: u64) {
+        let now_us = self.parts.clock.now_us();
+        if let Some(connected) = self.dialer.on_ready(&self.epoll, key, now_us) {
+            self.connections.adopt(&self.epoll, connected);
+        }
     }
 
     /// Everything that was asked is begun.
@@ -368,11 +391,15 @@ impl<P: Program, W: WalWriter> Core<P, W> {
             Effect::PunchHole { first, pages } => {
                 self.order_pages(PageOrder::Punch { first, pages });
             }
-            Effect::Dial { .. }
-            | Effect::SideWrite { .. }
+            Effect::Dial { dial, url } => {
+                if let Some(connected) = self.dialer.dial(&self.epoll, dial, &url, now_us) {
+                    self.connections.adopt(&self.epoll, connected);
+                }
+            }
+            Effect::SideWrite { .. }
             | Effect::SideSync { .. }
             | Effect::PagesInstall { .. }
-            | Effect::SideDiscard => unreachable!("a group of one member has no peers"),
+            | Effect::SideDiscard => unreachable!("no transfer is asked for"),
             Effect::Forward { to, message } => {
                 self.parts.mesh.forward(self.parts.core, to, message);
             }
@@ -385,7 +412,7 @@ impl<P: Program, W: WalWriter> Core<P, W> {
             }
             Effect::Serve => {
                 if let Some(acceptor) = &mut self.parts.acceptor {
-                    acceptor.open(&self.epoll).map_err(Fault::Wait)?;
+                    acceptor.open_to_clients(&self.epoll).map_err(Fault::Wait)?;
                 }
                 (self.parts.on_serve)();
             }
@@ -431,11 +458,13 @@ impl<P: Program, W: WalWriter> Core<P, W> {
         if self.effects.step_again
             || !self.answers.is_empty()
             || self.connections.has_urgent_inputs()
+            || self.dialer.has_inputs()
         {
             return Ok(Next::Again);
         }
         let accepting = self.parts.acceptor.as_ref().and_then(Acceptor::deadline_us);
-        let times = [self.effects.wake_at_us, self.connections.deadline_us(), accepting];
+        let (closing, dialing) = (self.connections.deadline_us(), self.dialer.deadline_us());
+        let times = [self.effects.wake_at_us, closing, dialing, accepting];
         Ok(Next::Wait(times.into_iter().flatten().min()))
     }
 }
