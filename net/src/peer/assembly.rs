@@ -34,16 +34,17 @@ impl Assembly {
         if !self.partial.is_empty() {
             return self.next_pieced(bytes, size_bytes_max);
         }
-        let header = CheckedHeader::check(bytes, self.frames_count, size_bytes_max)?;
-        match header.and_then(|header| Some((header, bytes.split_at_checked(header.size_bytes)?))) {
-            Some((header, (frame, rest))) => {
-                *bytes = rest;
-                self.frames_count += 1;
-                Ok(Some(Assembled::Whole(header, frame)))
-            }
-            None if bytes.is_empty() => Ok(None),
-            None => self.next_pieced(bytes, size_bytes_max),
-        }
+        let Some(header) = CheckedHeader::check(bytes, self.frames_count, size_bytes_max)? else {
+            self.fill_to(FRAME_HEADER_SIZE_BYTES, bytes);
+            return Ok(None);
+        };
+        let Some((frame, rest)) = bytes.split_at_checked(header.size_bytes) else {
+            self.fill_to(header.size_bytes, bytes);
+            return Ok(None);
+        };
+        *bytes = rest;
+        self.frames_count += 1;
+        Ok(Some(Assembled::Whole(header, frame)))
     }
 
     /// Lends the memory of a frame's buffer to the next one that comes in pieces.
@@ -81,6 +82,9 @@ impl Assembly {
     fn fill_to(&mut self, size_bytes: usize, bytes: &mut &[u8]) {
         let missing = size_bytes.saturating_sub(self.partial.len());
         let (taken, rest) = bytes.split_at(missing.min(bytes.len()));
+        if taken.is_empty() {
+            return;
+        }
         self.partial.reserve_exact(missing);
         self.partial.extend_from_slice(taken);
         *bytes = rest;

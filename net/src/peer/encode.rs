@@ -1,22 +1,34 @@
 //! Messages to bytes. The data of entries and pages is copied once, as it is.
 //!
-//! Invariant: `size_bytes` says what `encode` appends, so that a message too large is refused
+//! Invariant: `check_size_bytes` says what `encode` appends, so that a message too large is refused
 //! before a byte of it is copied, and the output grows once.
 
 use super::kind::MessageKind;
 use super::layout::*;
+use super::limits::{MESSAGE_SIZE_BYTES_MAX, PAGE_RUN_PAGES_MAX, PAGE_RUNS_MAX};
 use super::message::{
     Answer, AskFailure, KeysWanted, NotAppended, PageRun, PageWanted, PeerMessage, Question,
 };
+use engine::page::map::PAGE_SIZE_BYTES;
 use raft::{
-    AppendOutcome, Body, CampaignCause, Configuration, DiskHealth, Entry, EntryId, LeaseReads,
-    ReplicaId, Verdict,
+    AppendOutcome, Body, CampaignCause, Configuration, DiskHealth, Entry, EntryId, Index,
+    LeaseReads, ReplicaId, Verdict,
 };
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{Immutable, IntoBytes};
 
-/// Bytes that a message takes in a frame.
-pub(super) fn size_bytes(message: &PeerMessage) -> usize {
+/// Bytes that a message takes in a frame, or `None` if it exceeds a bound of the protocol.
+pub(super) fn check_size_bytes(message: &PeerMessage) -> Option<usize> {
+    let runs_count = match message {
+        PeerMessage::PageRequest { pages, .. } => pages.len(),
+        PeerMessage::Pages { pages, .. } => pages.len(),
+        _ => 0,
+    };
+    let size_bytes = size_bytes(message);
+    (runs_count <= PAGE_RUNS_MAX && size_bytes <= MESSAGE_SIZE_BYTES_MAX).then_some(size_bytes)
+}
+
+fn size_bytes(message: &PeerMessage) -> usize {
     let body = match message {
         PeerMessage::Raft(message) => size_of::<RaftFields>() + raft_size_bytes(&message.body),
         PeerMessage::Propose { command, .. } => size_of::<U64>() + command.len(),
@@ -98,6 +110,7 @@ pub(super) fn encode(group: u64, message: &PeerMessage, size_bytes: usize, outpu
         PeerMessage::Reply { sequence, answer } => encode_reply(*sequence, answer, output),
         PeerMessage::MetaRequest => {}
         PeerMessage::Meta { last, configuration, meta } => {
+            assert!(meta.len() == PAGE_SIZE_BYTES);
             push(output, &EntryIdFields::from(*last));
             encode_configuration(configuration, output);
             output.extend_from_slice(meta);
@@ -113,6 +126,7 @@ pub(super) fn encode(group: u64, message: &PeerMessage, size_bytes: usize, outpu
             pages.iter().for_each(|run| encode_page_run(run, output));
         }
         PeerMessage::EntriesRequest { sequence, first, last } => {
+            assert!(Index(0) < *first && first <= last);
             let (first, last) = (U64::new(first.0), U64::new(last.0));
             push(output, &EntriesRequestFields { sequence: U64::new(*sequence), first, last });
         }
@@ -326,6 +340,7 @@ fn failure_number(reason: AskFailure) -> u8 {
 }
 
 fn encode_page_wanted(wanted: &PageWanted, output: &mut Vec<u8>) {
+    assert!(0 < wanted.count && wanted.count <= PAGE_RUN_PAGES_MAX);
     let fields = PageWantedFields {
         first: U64::new(wanted.first.0),
         checksum: U64::new(wanted.checksum.0),
@@ -337,6 +352,8 @@ fn encode_page_wanted(wanted: &PageWanted, output: &mut Vec<u8>) {
 
 fn encode_page_run(run: &PageRun, output: &mut Vec<u8>) {
     let bytes = run.bytes.as_deref().unwrap_or_default();
+    assert!(bytes.len().is_multiple_of(PAGE_SIZE_BYTES));
+    assert!(bytes.is_empty() == run.bytes.is_none());
     let fields = PageRunFields {
         first: U64::new(run.first.0),
         size_bytes: count(bytes.len()),

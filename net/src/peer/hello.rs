@@ -310,7 +310,10 @@ fn purpose(number: u8) -> Result<Purpose, PeerError> {
 
 /// Appends a text that [`text`] takes back, cut to its bound at a character's edge.
 fn push_text(output: &mut Vec<u8>, text: &str) {
-    let size = text.floor_char_boundary(TEXT_SIZE_BYTES_MAX);
+    let mut size = text.len().min(TEXT_SIZE_BYTES_MAX);
+    while !text.is_char_boundary(size) {
+        size -= 1;
+    }
     output.extend_from_slice(&(size as u32).to_le_bytes());
     output.extend_from_slice(&text.as_bytes()[..size]);
 }

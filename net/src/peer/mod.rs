@@ -29,3 +29,12 @@ pub use kind::MessageKind;
 pub use message::{
     Answer, AskFailure, KeysWanted, Lane, NotAppended, PageRun, PageWanted, PeerMessage, Question,
 };
+
+#[cfg(test)]
+mod codec_test;
+#[cfg(test)]
+mod connection_test;
+#[cfg(test)]
+mod golden_test;
+#[cfg(test)]
+mod sample;

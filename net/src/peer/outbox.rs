@@ -10,8 +10,8 @@ use super::error::SendError;
 use super::frame::{FrameKind, begin_frame, seal_frame};
 use super::limits::{
     BULK_UNSENT_BYTES_MAX, CONTROL_UNSENT_BYTES_MAX, FRAME_BODY_BYTES_TARGET,
-    FRAME_HEADER_SIZE_BYTES, FRAME_MESSAGES_MAX, FRAME_SIZE_BYTES_MAX, MESSAGE_SIZE_BYTES_MAX,
-    SPARE_FRAME_SIZE_BYTES_MAX, SPARE_FRAMES_MAX,
+    FRAME_HEADER_SIZE_BYTES, FRAME_MESSAGES_MAX, FRAME_SIZE_BYTES_MAX, SPARE_FRAME_SIZE_BYTES_MAX,
+    SPARE_FRAMES_MAX,
 };
 use super::message::{Lane, PeerMessage};
 use std::collections::VecDeque;
@@ -73,10 +73,7 @@ impl Outbox {
     /// Takes a message, or says why not.
     pub(super) fn push(&mut self, group: u64, message: &PeerMessage) -> Result<(), SendError> {
         assert!(0 < self.frames_count);
-        let size_bytes = encode::size_bytes(message);
-        if MESSAGE_SIZE_BYTES_MAX < size_bytes {
-            return Err(SendError::TooLarge);
-        }
+        let size_bytes = encode::check_size_bytes(message).ok_or(SendError::TooLarge)?;
         let lane = match message.lane() {
             Lane::Control => &mut self.control,
             Lane::Bulk => &mut self.bulk,
