@@ -43,8 +43,10 @@ pub const PAGE_RUN_PAGES_MAX: u32 = (ENTRY_DATA_BYTES_MAX / PAGE_SIZE_BYTES) as 
 /// times out at its asker.
 pub const CONTROL_UNSENT_BYTES_MAX: usize = 1 << 20;
 
-/// Unsent bytes of the bulk lane at which it is full. One message may overdraw it.
-pub const BULK_UNSENT_BYTES_MAX: usize = 16 << 20;
+/// Unsent bytes of the bulk lane at which it is full. One message may overdraw it. Above the 16 MiB
+/// that Raft by default keeps on its way to one follower, so that only a caller that also sends
+/// something else in bulk meets it.
+pub const BULK_UNSENT_BYTES_MAX: usize = 24 << 20;
 
 /// Buffers that a connection keeps for the next frames, and the largest of them.
 pub const SPARE_FRAMES_MAX: usize = 4;
