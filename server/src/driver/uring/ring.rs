@@ -1,9 +1,12 @@
 //! The WAL's own ring: each write and the sync linked to it are one chain, submitted by one call.
 //!
 //! The ring belongs to one thread (SINGLE_ISSUER) and runs its completions only when that thread
-//! enters it (DEFER_TASKRUN). Invariants: at each wake-up the eventfd is read first, then the ring
-//! entered, then the completions taken; without TASKRUN_FLAG and that entry the eventfd would fire
-//! once over an empty queue and the completions never be seen. A chain is told durable only when
+//! enters it (DEFER_TASKRUN). Invariants: at each wake-up the ring is entered, then the eventfd read,
+//! then the completions taken. Entering posts completions, which makes the eventfd ready again:
+//! read before, it would wake the core a second time for nothing. What happens after the entry and
+//! before the read is not lost: it has set the ring's TASKRUN flag or is in the queue, and both are
+//! looked at before every sleep. Without TASKRUN_FLAG and the entry the eventfd would fire once
+//! over an empty queue and the completions never be seen. A chain is told durable only when
 //! all chains before it are: a sync covers only writes that are complete, and a link orders only
 //! its own chain. A short write cancels its sync: both completions are checked. No memory is freed
 //! while the kernel may use it: a ring is dropped only when it is idle.
@@ -39,7 +42,7 @@ pub struct RingWalWriter {
     first_number: u64,
     /// Wait for room in the ring.
     backlog: VecDeque<(Arc<File>, WalWrite)>,
-    /// The eventfd was ready and has been read: the ring is to be entered.
+    /// The eventfd was ready: the ring is to be entered, then the eventfd read.
     has_event: bool,
 }
 
@@ -161,19 +164,22 @@ impl WalWriter for RingWalWriter {
     }
 
     fn on_event(&mut self) {
-        let mut count = [0; 8];
-        // Empty is as good.
-        let _ = rustix::io::read(&self.event, &mut count);
         self.has_event = true;
     }
 
     fn completed(&mut self, inputs: &mut Vec<Input>) -> Result<(), Fault> {
-        if self.chains.is_empty() || !self.has_work() {
-            self.has_event = false;
+        if !self.has_work() {
             return Ok(());
         }
         self.has_event = false;
         self.enter().map_err(Fault::Wait)?;
+        // A completed write starts its sync by work of its own, which this entry only queued.
+        if self.ring.submission().taskrun() {
+            self.enter().map_err(Fault::Wait)?;
+        }
+        let mut count = [0; 8];
+        // Empty is as good.
+        let _ = rustix::io::read(&self.event, &mut count);
         self.reap();
         while let Some(Chain { written: Some(written), synced: Some(synced), .. }) =
             self.chains.front()
