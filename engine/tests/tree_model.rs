@@ -485,6 +485,47 @@ fn appended_entries_leave_full_pages() {
 }
 
 #[test]
+fn appending_makes_the_pages_that_inserting_makes() {
+    let mut random = Random(11);
+    let mut replicas = [Replica::new(), Replica::new()];
+    let mut trimmed = 0;
+    for main in 0..60_000_u64 {
+        let value =
+            vec![(main % 64) as u8; random.below(if main < 30_000 { 40 } else { 1_900 }) as usize];
+        let mark = Mark { weighs: random.below(3) == 0, visit: random.below(50) == 0 };
+        let ends = random.below(4_000) == 0;
+        let trims = random.below(3_000) == 0;
+        for (appends, replica) in replicas.iter_mut().enumerate() {
+            let Replica { store, trees: [_, history, _], .. } = replica;
+            let key = main.to_be_bytes();
+            if appends == 1 {
+                history.append(store, &key, &value, mark).unwrap();
+            } else {
+                assert!(!history.insert(store, &key, &value, mark).unwrap());
+            }
+            if trims {
+                let bound = (trimmed + (main - trimmed) * 2 / 3).to_be_bytes();
+                while history.trim_before(store, &bound, 7, &mut |_, _| {}).unwrap()
+                    == Trimmed::More
+                {}
+            }
+            if ends || main == 59_999 {
+                replica.end_interval(main);
+                replica.verify();
+            }
+        }
+        if trims {
+            trimmed += (main - trimmed) * 2 / 3;
+        }
+        if ends || main == 59_999 {
+            let [inserted, appended] = &replicas;
+            assert_eq!(inserted.plan.as_ref().unwrap().meta, appended.plan.as_ref().unwrap().meta);
+        }
+    }
+    assert!(3 <= replicas[1].trees[1].height && 5 < replicas[1].store.interval());
+}
+
+#[test]
 fn every_flipped_byte_of_a_page_is_found() {
     let mut replica = Replica::new();
     for number in 0..200u64 {

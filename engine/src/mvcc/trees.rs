@@ -11,7 +11,7 @@ use crate::lease;
 use crate::limits::{CHAIN_JUMP_DEPTH_MIN, KEY_INLINE_BYTES_MAX, VALUE_INLINE_BYTES_MAX};
 use crate::page::map::{Corruption, PageMap};
 use crate::page::store::Store;
-use crate::tree::{Mark, Tree};
+use crate::tree::{Mark, Place, Tree};
 
 /// The trees of a group with the store of their pages, and what bounds the versions in them.
 #[derive(Debug)]
@@ -209,16 +209,19 @@ impl<M: PageMap> Trees<M> {
         assert!(!key.is_empty() && self.compact_revision < at.main);
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.replaced.clear();
-        if let Some(bytes) = self.keys.get(&self.store, key)? {
+        let (place, replaced) = self.keys.locate(&self.store, key)?;
+        if let Some(bytes) = replaced {
             scratch.replaced.extend_from_slice(bytes);
         }
-        let changed = self.change_with(at, key, change, sink, &mut scratch);
+        let changed = self.change_at(place, at, key, change, sink, &mut scratch);
         self.scratch = scratch;
         changed
     }
 
-    fn change_with(
+    #[allow(clippy::too_many_arguments)]
+    fn change_at(
         &mut self,
+        place: Place,
         at: Position,
         key: &[u8],
         change: Change<'_>,
@@ -260,7 +263,7 @@ impl<M: PageMap> Trees<M> {
         });
         Version { at, chain, content }.encode(version_bytes);
         let mark = Mark { weighs: content.is_some(), visit: false };
-        self.keys.insert(&mut self.store, key, version_bytes, mark)?;
+        self.keys.insert_at(&mut self.store, place, key, version_bytes, mark)?;
         let record = Record {
             key: self.borrowed_key(key)?,
             depth: chain.depth,
@@ -271,7 +274,7 @@ impl<M: PageMap> Trees<M> {
         record.encode(replaced_bytes, record_bytes);
         let visit = Record::needs_visit(content.is_none(), replaced.as_ref());
         let mark = Mark { weighs: false, visit };
-        self.history.insert(&mut self.store, &at.to_key(), record_bytes, mark)?;
+        self.history.append(&mut self.store, &at.to_key(), record_bytes, mark)?;
 
         let lease_of = |content: Option<Content<'_>>| content.map_or(0, |content| content.lease);
         let old_lease = lease_of(before.and_then(|version| version.content));

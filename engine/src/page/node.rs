@@ -9,6 +9,7 @@
 //! offsets are trusted; count, `heap_start` and `garbage` say exactly what is free.
 //! Source: `docs/format/page.md`.
 
+use super::cells::CellList;
 use super::layout::{
     BRANCH_CELL_FIXED_BYTES, LEAF_CELL_FIXED_BYTES, PAGE_CONTENT_BYTES, PAGE_HEADER_BYTES,
     RUN_REF_BYTES, RunRef, SLOT_BYTES, header, header_mut,
@@ -168,15 +169,14 @@ impl<'p> BranchCell<'p> {
 /// A page of a tree, to read.
 #[derive(Clone, Copy, Debug)]
 pub struct Node<'p> {
-    page: &'p [u8],
+    page: &'p [u8; PAGE_SIZE_BYTES],
 }
 
 impl<'p> Node<'p> {
     /// Reads `page`, which is a tree's page.
     #[inline]
     pub fn new(page: &'p [u8]) -> Node<'p> {
-        assert!(page.len() == PAGE_SIZE_BYTES);
-        Node { page }
+        Node { page: page.try_into().expect("a page has the size of a page") }
     }
 
     /// Height over the leaves.
@@ -197,6 +197,18 @@ impl<'p> Node<'p> {
         let header = header(self.page);
         let heap = PAGE_SIZE_BYTES - header.heap_start.get() as usize;
         heap - header.garbage.get() as usize + SLOT_BYTES * header.count.get() as usize
+    }
+
+    /// Offsets and heads of the cells, in key order.
+    #[inline]
+    pub fn slots(&self) -> &'p [[u8; SLOT_BYTES]] {
+        &self.page[PAGE_HEADER_BYTES..].as_chunks().0[..self.count()]
+    }
+
+    /// The head in a slot.
+    #[inline]
+    pub fn head_in(slot: [u8; SLOT_BYTES]) -> u16 {
+        u16::from_le_bytes([slot[2], slot[3]])
     }
 
     #[inline]
@@ -222,13 +234,13 @@ impl<'p> Node<'p> {
     }
 
     /// The key of a cell.
-    #[inline]
+    #[inline(always)]
     pub fn key(&self, slot: usize) -> StoredKey<'p> {
         if self.level() == 0 { self.leaf_key(slot) } else { self.branch_key(slot) }
     }
 
     /// The key of a leaf's cell.
-    #[inline]
+    #[inline(always)]
     pub fn leaf_key(&self, slot: usize) -> StoredKey<'p> {
         let cell = &self.page[self.cell_start(slot)..];
         parse_key(&cell[LEAF_CELL_FIXED_BYTES..], read_u16(cell, 0), cell[4] & FLAG_LONG != 0).0
@@ -242,7 +254,7 @@ impl<'p> Node<'p> {
     }
 
     /// The key of a branch's cell.
-    #[inline]
+    #[inline(always)]
     pub fn branch_key(&self, slot: usize) -> StoredKey<'p> {
         branch_cell_key(&self.page[self.cell_start(slot)..])
     }
@@ -328,6 +340,59 @@ pub fn insert_first_child(page: &mut [u8], cell: &BranchCell<'_>) {
     index_key(page, 0);
 }
 
+/// Fills a page of cleared cells with `cells` in key order, all of which fit. The first cell of a
+/// branch comes without its key.
+pub fn fill_cells(page: &mut [u8], cells: &CellList, from: usize, to: usize) {
+    assert!(header(page).count.get() == 0 && from < to && to <= cells.len());
+    let is_branch = 0 < header(page).level;
+    let mut start = PAGE_SIZE_BYTES;
+    for (slot, bytes) in (from..to).map(|slot| cells.cell(slot)).enumerate() {
+        let slot_at = PAGE_HEADER_BYTES + SLOT_BYTES * slot;
+        if slot == 0 && is_branch {
+            let cell = BranchCell { key: StoredKey::EMPTY, ..BranchCell::parse(bytes) };
+            start -= cell.size_bytes();
+            cell.write(&mut page[start..PAGE_SIZE_BYTES]);
+        } else {
+            start -= bytes.len();
+            page[start..start + bytes.len()].copy_from_slice(bytes);
+        }
+        assert!(slot_at + SLOT_BYTES <= start);
+        write_u16(page, slot_at, start);
+    }
+    let count = to - from;
+    let header = header_mut(page);
+    header.count = U16::new(count as u16);
+    header.heap_start = U16::new(start as u16);
+    index_keys(page);
+    clear_room(page);
+}
+
+/// Sets prefix and heads of a page from all its keys.
+fn index_keys(page: &mut [u8]) {
+    if 0 < header(page).level {
+        write_u16(page, PAGE_HEADER_BYTES + 2, 0);
+    }
+    let node = Node::new(page);
+    let (count, first) = (node.count(), (0 < node.level()) as usize);
+    if count <= first {
+        return;
+    }
+    // Keys are in order: what the first and the last share, all share.
+    let (low, high) = (node.key(first).inline, node.key(count - 1).inline);
+    let shared = low.iter().zip(high).take_while(|(one, other)| one == other).count();
+    set_prefix(page, shared.min(PREFIX_BYTES_MAX));
+}
+
+/// Sets the prefix that all keys share, and all heads after it.
+fn set_prefix(page: &mut [u8], prefix_size: usize) {
+    header_mut(page).prefix_size = prefix_size as u8;
+    let (count, first) = (Node::new(page).count(), (0 < header(page).level) as usize);
+    for slot in first..count {
+        let head = head_of(Node::new(page).key(slot).inline, prefix_size);
+        write_u16(page, PAGE_HEADER_BYTES + SLOT_BYTES * slot + 2, head as usize);
+    }
+}
+
 /// Makes room for a cell of `size_bytes` at `slot` and returns its bytes.
 fn maybe_open_cell(page: &mut [u8], slot: usize, size_bytes: usize) -> Option<&mut [u8]> {
     let node = Node::new(page);
@@ -374,12 +439,7 @@ fn index_key(page: &mut [u8], slot: usize) {
         write_u16(page, PAGE_HEADER_BYTES + SLOT_BYTES * slot + 2, head as usize);
         return;
     }
-    let count = node.count();
-    header_mut(page).prefix_size = prefix_size as u8;
-    for slot in first..count {
-        let head = head_of(Node::new(page).key(slot).inline, prefix_size);
-        write_u16(page, PAGE_HEADER_BYTES + SLOT_BYTES * slot + 2, head as usize);
-    }
+    set_prefix(page, prefix_size);
 }
 
 /// The two bytes of a key after its page's prefix, zeros after its end. A smaller key never has a
@@ -484,6 +544,17 @@ pub fn replace_summary(page: &mut [u8], slot: usize, summary: Summary) {
     write_u16(page, start + BRANCH_KEY_AT, word | visit);
 }
 
+/// Adds to what is below a child of a branch, whose visit flag stays as it is.
+pub fn adjust_summary(page: &mut [u8], slot: usize, entries: i64, weight: i64) {
+    let start = Node::new(page).cell_start(slot);
+    for (at, change) in [(BRANCH_ENTRIES_AT, entries), (BRANCH_WEIGHT_AT, weight)] {
+        if change != 0 {
+            let sum = read_u48(page, start + at).checked_add_signed(change);
+            write_u48(page, start + at, sum.expect("sums are exact"));
+        }
+    }
+}
+
 fn leaf_flags(mark: Mark, is_long: bool) -> u8 {
     let weighs = if mark.weighs { FLAG_WEIGHS } else { 0 };
     let visit = if mark.visit { FLAG_VISIT } else { 0 };
@@ -491,14 +562,14 @@ fn leaf_flags(mark: Mark, is_long: bool) -> u8 {
     weighs | visit | long
 }
 
-#[inline]
+#[inline(always)]
 fn branch_cell_key(cell: &[u8]) -> StoredKey<'_> {
     let word = read_u16(cell, BRANCH_KEY_AT);
     let key_size = word & !(BRANCH_VISIT | BRANCH_LONG);
     parse_key(&cell[BRANCH_CELL_FIXED_BYTES..], key_size, word & BRANCH_LONG != 0).0
 }
 
-#[inline]
+#[inline(always)]
 fn parse_key(bytes: &[u8], key_size: usize, is_long: bool) -> (StoredKey<'_>, &[u8]) {
     let (inline, rest) = bytes.split_at(key_size);
     if !is_long {

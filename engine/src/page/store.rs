@@ -134,7 +134,14 @@ impl<M: PageMap> Store<M> {
         if self.is_own(page) {
             return Ok(page);
         }
-        let image: Arc<[u8]> = Arc::from(self.page(page, checksum)?);
+        let image = match self.arena.take_spare() {
+            Some(mut memory) => {
+                let bytes = Arc::get_mut(&mut memory).expect("nobody else has it");
+                bytes.copy_from_slice(self.page(page, checksum)?);
+                memory
+            }
+            None => Arc::from(self.page(page, checksum)?),
+        };
         let copy = self.freelist.take_one();
         self.insert(copy, image);
         self.dirty_tree_pages += 1;
@@ -158,8 +165,13 @@ impl<M: PageMap> Store<M> {
     /// A fresh page with its header.
     pub fn allocate(&mut self, kind: PageKind, level: u8) -> PageNumber {
         let page = self.freelist.take_one();
-        let mut image = zeros(PAGE_SIZE_BYTES);
-        let bytes = Arc::get_mut(&mut image).expect("made on the line above");
+        let spare = self.arena.take_spare();
+        let is_zero = spare.is_none();
+        let mut image = spare.unwrap_or_else(|| zeros(PAGE_SIZE_BYTES));
+        let bytes = Arc::get_mut(&mut image).expect("nobody else has it");
+        if !is_zero {
+            bytes.fill(0);
+        }
         start_page(bytes, page, self.interval, kind, level);
         self.insert(page, image);
         self.dirty_tree_pages += 1;
@@ -264,10 +276,12 @@ impl<M: PageMap> Store<M> {
     pub fn checkpoint_durable(&mut self, interval: u64) {
         assert!(interval + 1 == self.interval && self.durable + 1 == interval);
         self.durable = interval;
+        let pages = self.in_flight.len();
         for page in std::mem::take(&mut self.in_flight) {
             let size_bytes = self.arena.remove(page);
             self.map.wrote(page, (size_bytes / PAGE_SIZE_BYTES) as u32);
         }
+        self.arena.keep_spare(pages);
     }
 
     /// Sizes.

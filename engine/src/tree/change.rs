@@ -6,18 +6,18 @@
 //! Invariants: a branch's sums are exact, the visit flag too; an insert or removal that cannot be
 //! done inside its leaf goes on in `regroup`.
 
-use super::regroup::Edit;
-use super::search::{Path, descend};
+use super::regroup::{Edit, common_prefix};
+use super::search::{Path, Place, Step, descend, descend_right};
 use super::{Mark, Summary, Tree};
 use crate::page::layout::{PageKind, RunRef};
 use crate::page::limits::{
     KEY_INLINE_BYTES_MAX, KEY_SIZE_BYTES_MAX, LONG_KEY_PREFIX_BYTES, MERGE_BELOW_BYTES,
     VALUE_INLINE_BYTES_MAX,
 };
-use crate::page::map::{Corruption, PageMap};
+use crate::page::map::{Checksum, Corruption, PageMap};
 use crate::page::node::{
-    LeafCell, Node, StoredKey, maybe_insert_leaf, overwrite_entry, remove_cell, replace_child,
-    replace_summary,
+    BranchCell, LeafCell, Node, StoredKey, adjust_summary, maybe_insert_leaf, overwrite_entry,
+    remove_cell, replace_child, replace_summary,
 };
 use crate::page::store::Store;
 
@@ -88,12 +88,26 @@ impl Tree {
         value: &[u8],
         mark: Mark,
     ) -> Result<bool, Corruption> {
+        let (place, _) = self.locate(store, key)?;
+        self.insert_at(store, place, key, value, mark)
+    }
+
+    /// As [`Tree::insert`], at the place that [`Tree::locate`] found for `key` in this tree, which
+    /// has not changed since.
+    pub fn insert_at<M: PageMap>(
+        &mut self,
+        store: &mut Store<M>,
+        place: Place,
+        key: &[u8],
+        value: &[u8],
+        mark: Mark,
+    ) -> Result<bool, Corruption> {
         assert!(key.len() <= KEY_SIZE_BYTES_MAX && value.len() <= VALUE_INLINE_BYTES_MAX);
+        let mut path = place.path;
+        assert!(path.height == self.height as usize);
         if self.height == 0 {
-            self.root = store.allocate(PageKind::Leaf, 0);
-            self.height = 1;
+            self.plant(store, &mut path);
         }
-        let mut path = descend(self, store, key)?;
         if path.found {
             self.replace(store, &mut path, value, mark)?;
             return Ok(true);
@@ -114,6 +128,59 @@ impl Tree {
         let edit = Edit { depth: leaf_depth(&path), at: leaf.slot, drop: 0 };
         self.apply(store, &mut path, edit, given, delta)?;
         Ok(false)
+    }
+
+    /// Gives an empty tree its first leaf.
+    fn plant<M: PageMap>(&mut self, store: &mut Store<M>, path: &mut Path) {
+        self.root = store.allocate(PageKind::Leaf, 0);
+        self.height = 1;
+        path.height = 1;
+        path.steps[0] = Step { page: self.root, slot: 0 };
+    }
+
+    /// Inserts an entry behind all others. `key` is above every other, and at most
+    /// `KEY_INLINE_BYTES_MAX` long, as all of the tree's keys are.
+    ///
+    /// A full leaf stays as it is and the entry gets one of its own: no cell moves.
+    pub fn append<M: PageMap>(
+        &mut self,
+        store: &mut Store<M>,
+        key: &[u8],
+        value: &[u8],
+        mark: Mark,
+    ) -> Result<(), Corruption> {
+        assert!(key.len() <= KEY_INLINE_BYTES_MAX && value.len() <= VALUE_INLINE_BYTES_MAX);
+        if self.height < 2 {
+            let was_there = self.insert(store, key, value, mark)?;
+            assert!(!was_there, "an appended key is above every other");
+            return Ok(());
+        }
+        let mut path = descend_right(self, store)?;
+        self.touch_path(store, &mut path)?;
+        let cell = LeafCell { key: StoredKey { inline: key, run: None }, value, mark };
+        let delta = Delta::between(Summary::default(), cell.summary());
+        let leaf = path.leaf();
+        let image = store.image_mut(leaf.page);
+        let last = Node::new(image).leaf_key(leaf.slot - 1);
+        assert!(last.run.is_none() && last.inline < key, "an appended key is above every other");
+        let common = common_prefix(last.inline, key);
+        if maybe_insert_leaf(image, leaf.slot, &cell) {
+            self.settle(store, &path, leaf_depth(&path), delta);
+            return Ok(());
+        }
+        let page = store.allocate(PageKind::Leaf, 0);
+        assert!(maybe_insert_leaf(store.image_mut(page), 0, &cell), "an empty page has room");
+        let mut given = std::mem::take(&mut store.scratch[0]);
+        given.clear();
+        given.push_branch(&BranchCell {
+            key: StoredKey { inline: &key[..common + 1], run: None },
+            child: page,
+            checksum: Checksum(0),
+            summary: cell.summary(),
+        });
+        let depth = leaf_depth(&path) - 1;
+        let edit = Edit { depth, at: path.steps[depth].slot + 1, drop: 0 };
+        self.apply(store, &mut path, edit, given, delta)
     }
 
     fn replace<M: PageMap>(
@@ -227,6 +294,11 @@ impl Tree {
                 return;
             }
             let parent = path.steps[depth];
+            if delta.visit == VisitDelta::Same {
+                let image = store.image_mut(parent.page);
+                adjust_summary(image, parent.slot, delta.entries, delta.weight);
+                continue;
+            }
             let (sum, visit_below) = {
                 let node = Node::new(store.image_mut(parent.page));
                 let sum = node.branch_cell(parent.slot).summary;

@@ -18,6 +18,7 @@ pub mod verify;
 
 pub use crate::page::meta::Tree;
 pub use crate::page::node::{Mark, Summary};
+pub use search::Place;
 pub use trim::Trimmed;
 
 use crate::page::map::{Checksum, PageMap, PageNumber};

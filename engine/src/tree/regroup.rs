@@ -23,7 +23,7 @@ use crate::page::limits::{
 };
 use crate::page::map::{Checksum, Corruption, PageMap, PageNumber};
 use crate::page::node::{
-    BranchCell, LeafCell, Node, StoredKey, clear_cells, clear_room, insert_first_child,
+    BranchCell, LeafCell, Node, StoredKey, clear_cells, fill_cells, insert_first_child,
     maybe_insert_bytes, remove_cell,
 };
 use crate::page::store::Store;
@@ -194,7 +194,7 @@ impl Tree {
         let mut from = 0;
         for (slot, &page) in pages.iter().enumerate().take(cuts.count) {
             let to = cuts.ends[slot];
-            fill_page(store, page, gathered, from, to, slot == 0);
+            fill_page(store, page, gathered, from, to);
             let summary = Node::new(store.image_mut(page)).summary();
             let cell =
                 BranchCell { key: StoredKey::EMPTY, child: page, checksum: Checksum(0), summary };
@@ -478,29 +478,18 @@ fn cut(cells: &CellList, way: Cut) -> Option<Cuts> {
     }
 }
 
-/// Writes cells `from..to` to a page; a branch that is not the group's first loses the key of its
-/// first cell to the parent.
+/// Writes cells `from..to` to a page; a branch's first cell has lost its key to the parent, if it had
+/// one.
 fn fill_page<M: PageMap>(
     store: &mut Store<M>,
     page: PageNumber,
     cells: &CellList,
     from: usize,
     to: usize,
-    is_first: bool,
 ) {
-    assert!(from < to && to <= cells.len());
     let image = store.image_mut(page);
     clear_cells(image);
-    let strips_first = 0 < Node::new(image).level() && !is_first;
-    for slot in from..to {
-        let bytes = cells.cell(slot);
-        if slot == from && strips_first {
-            insert_first_child(image, &BranchCell::parse(bytes));
-            continue;
-        }
-        assert!(maybe_insert_bytes(image, slot - from, bytes), "a page's cells were measured");
-    }
-    clear_room(image);
+    fill_cells(image, cells, from, to);
 }
 
 fn push_cells(image: &mut [u8], cells: &CellList) {
@@ -558,7 +547,7 @@ fn push_separated<M: PageMap>(
     Ok(())
 }
 
-fn common_prefix(one: &[u8], other: &[u8]) -> usize {
+pub(super) fn common_prefix(one: &[u8], other: &[u8]) -> usize {
     one.iter().zip(other).take_while(|(a, b)| a == b).count()
 }
 

@@ -17,6 +17,12 @@ pub(super) struct Step {
     pub slot: usize,
 }
 
+/// Where a key stands or belongs; holds until the tree changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub(super) path: Path,
+}
+
 /// The way from a root to an entry's place: `steps[0]` is the root, `steps[height - 1]` the leaf.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Path {
@@ -70,7 +76,8 @@ fn search<M: PageMap>(
     first: usize,
     key: &[u8],
 ) -> Result<(usize, bool), Corruption> {
-    let (mut low, mut high) = (first, node.count());
+    let slots = node.slots();
+    let (mut low, mut high) = (first, slots.len());
     if high <= low {
         return Ok((low, false));
     }
@@ -85,14 +92,17 @@ fn search<M: PageMap>(
     let head = head_of(key, prefix.len());
     while low < high {
         let middle = (low + high) / 2;
-        let order = match node.head(middle).cmp(&head) {
-            Ordering::Equal => compare(store, node.key(middle), key)?,
-            decided => decided,
-        };
-        match order {
-            Ordering::Less => low = middle + 1,
-            Ordering::Equal => return Ok((middle, true)),
-            Ordering::Greater => high = middle,
+        let other = Node::head_in(slots[middle]);
+        if other < head {
+            low = middle + 1;
+        } else if head < other {
+            high = middle;
+        } else {
+            match compare(store, node.key(middle), key)? {
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal => return Ok((middle, true)),
+                Ordering::Greater => high = middle,
+            }
         }
     }
     Ok((low, false))
@@ -120,6 +130,26 @@ pub(super) fn search_branch<M: PageMap>(
     Ok(if found { slot } else { slot - 1 })
 }
 
+/// Goes down to where an entry after all others belongs. The tree is not empty.
+pub(super) fn descend_right<M: PageMap>(tree: &Tree, store: &Store<M>) -> Result<Path, Corruption> {
+    let height = tree.height as usize;
+    assert!(0 < height && height <= TREE_HEIGHT_MAX);
+    let mut path = Path { steps: Default::default(), height, found: false, right_edge: true };
+    let (mut page, mut checksum) = (tree.root, tree.checksum);
+    for (depth, step) in path.steps.iter_mut().enumerate().take(height) {
+        let node = Node::new(store.page(page, checksum)?);
+        assert!(node.level() as usize == height - 1 - depth);
+        if depth == height - 1 {
+            *step = Step { page, slot: node.count() };
+            break;
+        }
+        let slot = node.count() - 1;
+        *step = Step { page, slot };
+        (page, checksum) = node.child(slot);
+    }
+    Ok(path)
+}
+
 /// Goes down to where `key` is or belongs. The tree is not empty.
 #[inline]
 pub(super) fn descend<M: PageMap>(
@@ -127,29 +157,54 @@ pub(super) fn descend<M: PageMap>(
     store: &Store<M>,
     key: &[u8],
 ) -> Result<Path, Corruption> {
+    Ok(descend_to_leaf(tree, store, key)?.0)
+}
+
+/// As [`descend`], with the leaf.
+#[inline]
+fn descend_to_leaf<'s, M: PageMap>(
+    tree: &Tree,
+    store: &'s Store<M>,
+    key: &[u8],
+) -> Result<(Path, Node<'s>), Corruption> {
     let height = tree.height as usize;
     assert!(0 < height, "an empty tree has no pages");
     assert!(height <= TREE_HEIGHT_MAX);
     let mut path = Path { steps: Default::default(), height, found: false, right_edge: true };
     let (mut page, mut checksum) = (tree.root, tree.checksum);
-    for depth in 0..height {
+    for depth in 0..height - 1 {
         let node = Node::new(store.page(page, checksum)?);
         assert!(node.level() as usize == height - 1 - depth);
-        if depth == height - 1 {
-            let (slot, found) = search_leaf(store, node, key)?;
-            path.steps[depth] = Step { page, slot };
-            path.found = found;
-            break;
-        }
         let slot = search_branch(store, node, key)?;
         path.steps[depth] = Step { page, slot };
         path.right_edge &= slot + 1 == node.count();
         (page, checksum) = node.child(slot);
     }
-    Ok(path)
+    let leaf = Node::new(store.page(page, checksum)?);
+    assert!(leaf.level() == 0);
+    let (slot, found) = search_leaf(store, leaf, key)?;
+    path.steps[height - 1] = Step { page, slot };
+    path.found = found;
+    Ok((path, leaf))
 }
 
 impl Tree {
+    /// Finds the place of `key`, for [`Tree::insert_at`], and its value if it is there.
+    pub fn locate<'s, M: PageMap>(
+        &self,
+        store: &'s Store<M>,
+        key: &[u8],
+    ) -> Result<(Place, Option<&'s [u8]>), Corruption> {
+        if self.height == 0 {
+            let steps = Default::default();
+            let path = Path { steps, height: 0, found: false, right_edge: true };
+            return Ok((Place { path }, None));
+        }
+        let (path, leaf) = descend_to_leaf(self, store, key)?;
+        let value = path.found.then(|| leaf.leaf_cell(path.leaf().slot).value);
+        Ok((Place { path }, value))
+    }
+
     /// The value of `key`.
     pub fn get<'s, M: PageMap>(
         &self,
