@@ -8,6 +8,7 @@
 //! real clients and applications); proto3's mapping to JSON.
 
 mod base64;
+mod command;
 mod reader;
 mod request;
 mod response;
@@ -15,6 +16,7 @@ mod route;
 #[rustfmt::skip]
 mod schema;
 
+pub use command::write_command;
 pub use request::next_request;
 pub use response::{write_error, write_response, write_stream_error, write_stream_response};
 pub use route::method_of_path;
