@@ -2,7 +2,7 @@
 //! threads. It takes no decision about terms, revisions or keys: those are made in `shard`.
 //!
 //! `config` says what to start, `data_directory` whose files they are, `driver` runs the shards;
-//! `ctl` is the command line client.
+//! `ctl` is the command line client, `inspect` looks at the files of a member.
 //! Invariant: `unsafe` stands in `driver/page_file.rs` and in the folder `driver/uring` only.
 
 pub mod config;
@@ -10,6 +10,7 @@ pub mod ctl;
 pub mod data_directory;
 pub mod driver;
 pub mod error;
+pub mod inspect;
 pub mod log;
 pub mod machine;
 pub mod member;

@@ -1,4 +1,5 @@
-//! The binary `corestone`: reads the command line and runs a member, or `ctl`.
+//! The binary `corestone`: reads the command line and runs a member, `ctl` or
+//! `inspect`.
 
 use std::process::ExitCode;
 
@@ -6,14 +7,17 @@ use server::{
     config::{self, Asked, ConfigError, Settings},
     ctl,
     error::StartError,
+    inspect,
     log::{LogLevel, Logger, quoted},
     member::{self, ETCD_VERSION, Ended},
 };
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|word| word == "ctl") {
-        return ctl::run_from(words);
+    match words.next() {
+        Some(word) if word == "ctl" => return ctl::run_from(words),
+        Some(word) if word == "inspect" => return inspect::run_from(words),
+        _ => {}
     }
     let arguments: Vec<String> =
         std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();

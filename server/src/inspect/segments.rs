@@ -1,0 +1,122 @@
+//! The segments of one WAL, read while their member may be writing them.
+//!
+//! Invariant: a gap that recovery finds counts only if it is found at the same place again: what a
+//! running member wrote between two reads looks like one, and moves.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use engine::wal::limits::{SEGMENT_FIRST_SIZE_BYTES, SEGMENT_SIZE_BYTES};
+use engine::wal::position::{GroupId, SegmentId, WalPosition};
+use engine::wal::recovered::{RecoverError, Recovered};
+use engine::wal::recovery::recover;
+use engine::wal::source::{ReadFailed, SegmentSource};
+use engine::wal::writer::SegmentFile;
+
+use super::READ_ATTEMPTS_MAX;
+
+/// The files of one WAL, for reading.
+#[derive(Debug)]
+pub(super) struct Segments {
+    path: PathBuf,
+}
+
+impl Segments {
+    pub(super) fn new(path: &Path) -> Segments {
+        Segments { path: path.to_path_buf() }
+    }
+
+    /// What the WAL holds; what is damaged in it is damaged twice.
+    ///
+    /// # Errors
+    /// As [`recover`]: none of it can be understood.
+    pub(super) fn recover(&self) -> Result<Recovered, RecoverError> {
+        let mut before = None;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let recovered = recover(self);
+            let damage = Damage::of(&recovered);
+            let is_settled = damage == Damage::default() || before.as_ref() == Some(&damage);
+            if is_settled || attempts == READ_ATTEMPTS_MAX {
+                return recovered;
+            }
+            before = Some(damage);
+        }
+    }
+}
+
+/// What is wrong with a WAL, to be compared with another look at it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Damage {
+    error: Option<RecoverError>,
+    gaps: Vec<WalPosition>,
+    has_lost_notes: bool,
+    cut: Vec<SegmentFile>,
+    groups: Vec<(GroupId, Vec<(u64, u64)>, bool)>,
+}
+
+impl Damage {
+    fn of(recovered: &Result<Recovered, RecoverError>) -> Damage {
+        let recovered = match recovered {
+            Ok(recovered) => recovered,
+            Err(error) => return Damage { error: Some(*error), ..Damage::default() },
+        };
+        let groups = recovered.groups.iter().filter_map(|(id, group)| {
+            let is_damaged = group.state.is_damaged;
+            let is_whole = !is_damaged && group.missing.is_empty();
+            (!is_whole).then(|| (*id, group.missing.clone(), is_damaged))
+        });
+        Damage {
+            error: None,
+            gaps: recovered.gaps.iter().map(|gap| gap.from).collect(),
+            has_lost_notes: recovered.has_lost_notes,
+            cut: recovered.segments.iter().copied().filter(is_cut).collect(),
+            groups: groups.collect(),
+        }
+    }
+}
+
+/// Whether something that was synced is not there any more.
+pub(super) fn is_damaged(recovered: &Recovered) -> bool {
+    let is_group_damaged =
+        recovered.groups.values().any(|group| group.state.is_damaged || !group.missing.is_empty());
+    is_group_damaged
+        || !recovered.gaps.is_empty()
+        || recovered.has_lost_notes
+        || recovered.segments.iter().any(is_cut)
+}
+
+/// Whether a file has another size than those that segments are made of: no crash does that.
+pub(super) fn is_cut(file: &SegmentFile) -> bool {
+    ![SEGMENT_FIRST_SIZE_BYTES, SEGMENT_SIZE_BYTES].contains(&file.size_bytes)
+}
+
+impl SegmentSource for Segments {
+    fn segments(&self) -> Vec<SegmentFile> {
+        let Ok(entries) = std::fs::read_dir(&self.path) else { return Vec::new() };
+        entries
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                let name = entry.file_name().into_string().ok()?;
+                let number = u64::from_str_radix(name.strip_suffix(SEGMENT_SUFFIX)?, 16).ok()?;
+                let size_bytes = entry.metadata().ok()?.len();
+                Some(SegmentFile { id: SegmentId(number), size_bytes })
+            })
+            .collect()
+    }
+
+    fn read(
+        &self,
+        segment: SegmentId,
+        offset_bytes: u64,
+        bytes: &mut [u8],
+    ) -> Result<(), ReadFailed> {
+        let path = self.path.join(format!("{:016x}{SEGMENT_SUFFIX}", segment.0));
+        let file = File::open(path).map_err(|_| ReadFailed)?;
+        file.read_exact_at(bytes, offset_bytes).map_err(|_| ReadFailed)
+    }
+}
+
+const SEGMENT_SUFFIX: &str = ".wal";
