@@ -121,7 +121,14 @@ impl Answer {
                 granted_ttl_s: lease.granted_ttl_s,
             },
             wire::Answer::Leases(ids) => Answer::Leases(ids.clone()),
-            wire::Answer::Ping | wire::Answer::Status(_) => return None,
+            wire::Answer::Ping
+            | wire::Answer::Status(_)
+            | wire::Answer::MemberList(_)
+            | wire::Answer::MemberAdd { .. }
+            | wire::Answer::MemberRemove(_)
+            | wire::Answer::MemberUpdate(_)
+            | wire::Answer::MemberPromote(_)
+            | wire::Answer::MoveLeader => return None,
         })
     }
 }
