@@ -14,33 +14,8 @@ use std::{
 };
 
 use rustix::fs::{FlockOperation, flock};
-use serde::{Deserialize, Serialize};
 
-use crate::error::DirectoryError;
-
-/// Version of the layout and of the formats in the files.
-pub const FORMAT_VERSION: u32 = 1;
-
-/// Who this member is. Written once, at its birth.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Identity {
-    /// Version of the layout.
-    pub format_version: u32,
-    /// Random, drawn when the directory was made.
-    #[serde(with = "hex")]
-    pub birth_id: u64,
-    /// Cluster id.
-    #[serde(with = "hex")]
-    pub cluster_id: u64,
-    /// Member id.
-    #[serde(with = "hex")]
-    pub member_id: u64,
-    /// Name at its birth.
-    pub name: String,
-    /// Shards at its birth.
-    pub cores: u16,
-}
+use crate::{error::DirectoryError, identity::Identity};
 
 /// An open, locked data directory.
 #[derive(Debug)]
@@ -56,12 +31,13 @@ pub struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// Opens `path`, making it where there is none. `born` is called for a new member only.
-    pub fn open(
+    /// Opens `path`, making it where there is none. `born` is called for a new member only, and its
+    /// error leaves a directory that a later start can use.
+    pub fn open<E: From<DirectoryError>>(
         path: &Path,
         wal_base: Option<&Path>,
-        born: impl FnOnce() -> Identity,
-    ) -> Result<DataDirectory, DirectoryError> {
+        born: impl FnOnce() -> Result<Identity, E>,
+    ) -> Result<DataDirectory, E> {
         make_directory(path)?;
         check_ours(path)?;
         let lock = take_lock(path)?;
@@ -71,17 +47,24 @@ impl DataDirectory {
             None => {
                 // Looked at again under the lock: only leftovers of a start that was cut short.
                 check_ours(path)?;
-                let identity = born();
+                let identity = born()?;
                 write_identity(path, &identity)?;
                 (identity, true)
             }
         };
-        assert!(identity.format_version == FORMAT_VERSION);
         if let Some(base) = wal_base {
             make_directory(base)?;
         }
         let wal_base = wal_base.unwrap_or(path).to_path_buf();
         Ok(DataDirectory { path: path.to_path_buf(), wal_base, _lock: lock, identity, is_new })
+    }
+
+    /// Raises the epoch, durably: this member no longer talks to those it leaves behind.
+    pub fn raise_epoch(&mut self) -> Result<(), DirectoryError> {
+        let raised = Identity { epoch: self.identity.epoch + 1, ..self.identity.clone() };
+        write_identity(&self.path, &raised)?;
+        self.identity = raised;
+        Ok(())
     }
 
     /// The directory of a core's WAL, made where there is none.
@@ -181,28 +164,14 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, DirectoryError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(path, "read the identity file")(error)),
     };
-    let broken = |reason: String| DirectoryError::Identity { path: path.to_path_buf(), reason };
-    // The version is read first: a newer file may have fields that are not known here.
-    let loose: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| broken(error.to_string()))?;
-    match loose.get("format_version").and_then(serde_json::Value::as_u64) {
-        Some(version) if version == u64::from(FORMAT_VERSION) => {}
-        Some(version) => {
-            return Err(broken(format!(
-                "it has format version {version}, this version of corestone knows \
-                 {FORMAT_VERSION}"
-            )));
-        }
-        None => return Err(broken("it has no format version".to_owned())),
-    }
-    serde_json::from_value(loose).map(Some).map_err(|error| broken(error.to_string()))
+    Identity::parse(&text)
+        .map(Some)
+        .map_err(|reason| DirectoryError::Identity { path: path.to_path_buf(), reason })
 }
 
 fn write_identity(directory: &Path, identity: &Identity) -> Result<(), DirectoryError> {
     let temporary = directory.join(IDENTITY_TEMPORARY_NAME);
-    let mut text = serde_json::to_string_pretty(identity)
-        .expect("an identity is numbers and text, which JSON can hold");
-    text.push('\n');
+    let text = identity.render();
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new()
             .write(true)
@@ -216,20 +185,6 @@ fn write_identity(directory: &Path, identity: &Identity) -> Result<(), Directory
         sync_directory(directory)
     };
     write().map_err(failed(directory, "write the identity file into"))
-}
-
-/// Ids are written as etcd prints them: hexadecimal without a prefix.
-mod hex {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub fn serialize<S: Serializer>(id: &u64, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&format!("{id:016x}"))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-        let text = String::deserialize(from)?;
-        u64::from_str_radix(&text, 16).map_err(D::Error::custom)
-    }
 }
 
 /// Random bits from the system, for what must differ between births and starts.
@@ -248,8 +203,13 @@ const BEFORE_IDENTITY: &[&str] = &[LOCK_NAME, IDENTITY_TEMPORARY_NAME, "lost+fou
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::FORMAT_VERSION;
 
-    fn born() -> Identity {
+    fn born() -> Result<Identity, DirectoryError> {
+        Ok(identity())
+    }
+
+    fn identity() -> Identity {
         Identity {
             format_version: FORMAT_VERSION,
             birth_id: 1,
@@ -257,6 +217,8 @@ mod tests {
             member_id: 2,
             name: "m".to_owned(),
             cores: 1,
+            epoch: 0,
+            birth: None,
         }
     }
 
@@ -281,11 +243,33 @@ mod tests {
         assert!(first.is_new);
         assert_eq!(listing(&path), ["corestone.json", "lock"]);
         drop(first);
-        let again = DataDirectory::open(&path, None, || panic!("born once")).unwrap();
+        let born_again = || -> Result<Identity, DirectoryError> { panic!("born once") };
+        let again = DataDirectory::open(&path, None, born_again).unwrap();
         assert!(!again.is_new);
-        assert_eq!(again.identity, born());
+        assert_eq!(again.identity, identity());
         let text = std::fs::read_to_string(path.join("corestone.json")).unwrap();
         assert!(text.contains("cdf818194e3a8c32"), "{text}");
+    }
+
+    #[test]
+    fn an_epoch_is_raised_for_good() {
+        let base = tempfile::tempdir().unwrap();
+        for epoch in 1..=2 {
+            let mut directory = open(base.path()).unwrap();
+            directory.raise_epoch().unwrap();
+            assert_eq!(directory.identity.epoch, epoch);
+        }
+        let again = open(base.path()).unwrap();
+        assert_eq!(again.identity, Identity { epoch: 2, ..identity() });
+    }
+
+    #[test]
+    fn a_birth_that_fails_leaves_a_directory_for_the_next() {
+        let base = tempfile::tempdir().unwrap();
+        let reason = || DirectoryError::Foreign { path: PathBuf::new(), entry: "x".to_owned() };
+        let failed = DataDirectory::open(base.path(), None, || Err(reason()));
+        assert!(matches!(failed, Err(DirectoryError::Foreign { .. })), "{failed:?}");
+        assert!(open(base.path()).unwrap().is_new);
     }
 
     #[test]

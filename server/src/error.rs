@@ -29,6 +29,20 @@ pub enum StartError {
     },
     /// What the shard found in its files.
     Shard(String),
+    /// What the other members said, or that they said nothing.
+    Bootstrap(String),
+}
+
+impl From<DirectoryError> for StartError {
+    fn from(error: DirectoryError) -> StartError {
+        StartError::Directory(error)
+    }
+}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> StartError {
+        StartError::Config(error)
+    }
 }
 
 /// Why a data directory is not used.
@@ -126,7 +140,7 @@ impl fmt::Display for StartError {
             }
             StartError::Driver(reason) => write!(f, "the driver cannot run: {reason}"),
             StartError::System { what, error } => write!(f, "{what}: {error}"),
-            StartError::Shard(reason) => f.write_str(reason),
+            StartError::Shard(reason) | StartError::Bootstrap(reason) => f.write_str(reason),
         }
     }
 }

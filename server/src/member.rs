@@ -17,7 +17,7 @@ use std::{
 
 use shard::{
     Shard,
-    config::{Config, InitialMember, Origin},
+    config::{Config, Origin},
     effect::{Effects, LogLevel},
     input::{CoreId, Door, Input},
     method_labels,
@@ -29,8 +29,9 @@ use signal_hook::{
 };
 
 use crate::{
-    config::{IoDriver, Settings, cluster_id, member_id},
-    data_directory::{DataDirectory, FORMAT_VERSION, Identity, draw_random},
+    bootstrap,
+    config::{IoDriver, Settings, member_id},
+    data_directory::{DataDirectory, draw_random},
     driver::{
         CoreParts, Program, RenderMetrics,
         clock::Clock,
@@ -42,6 +43,7 @@ use crate::{
         wal_files::{Access, WalDirectory},
     },
     error::{Fault, StartError},
+    identity::Birth,
     log::{Logger, quoted, quoted_list},
     machine::{self, Cpus},
 };
@@ -126,8 +128,9 @@ impl Member {
         let files = machine::raise_file_limit();
         let cpus = Cpus::of_this_process().map_err(system("read the affinity mask"))?;
         let cores = cpus.cores(settings.cores);
-        let directory = open_directory(settings, cores)?;
-        let listeners = bind_all(settings, logger)?;
+        let directory = open_directory(settings, cores, logger)?;
+        let origin = directory.identity.origin(&settings.peer_urls);
+        let listeners = bind_all(settings, &origin, logger)?;
         let wal_path = directory.wal_directory(0).map_err(StartError::Directory)?;
         let is_uring = choose_driver(settings.io_driver, &wal_path, logger)?;
         log_start(settings, &directory, &cpus, cores, is_uring, files, logger);
@@ -136,7 +139,7 @@ impl Member {
         let (tell, news) = channel();
         watch_signals(tell.clone(), Arc::clone(&mesh), logger.clone())?;
         let plan = Arc::new(Plan {
-            config: shard_config(settings, &directory.identity, cores)?,
+            config: shard_config(settings, &directory, origin, cores)?,
             clock: Clock::start(),
             mesh: Arc::clone(&mesh),
             wal_path,
@@ -205,25 +208,34 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |error| StartError::System { what, error }
 }
 
-fn open_directory(settings: &Settings, cores: u16) -> Result<DataDirectory, StartError> {
-    let birth_id = draw_random().map_err(system("read /dev/urandom"))?;
-    let member = member_id(&settings.peer_urls, &settings.cluster_token);
-    DataDirectory::open(&settings.data_directory, settings.wal_directory.as_deref(), || Identity {
-        format_version: FORMAT_VERSION,
-        birth_id,
-        cluster_id: cluster_id(&[member]),
-        member_id: member,
-        name: settings.name.clone(),
-        cores,
-    })
-    .map_err(StartError::Directory)
+/// Opens the data directory, with the birth of the member where it is new.
+fn open_directory(
+    settings: &Settings,
+    cores: u16,
+    logger: &Logger,
+) -> Result<DataDirectory, StartError> {
+    let wal_base = settings.wal_directory.as_deref();
+    let mut directory = DataDirectory::open(&settings.data_directory, wal_base, || {
+        bootstrap::birth(settings, cores, logger)
+    })?;
+    if settings.is_force_new_cluster && !directory.is_new {
+        directory.raise_epoch()?;
+        let fields = [("epoch", directory.identity.epoch.to_string())];
+        logger.warn("forcing a new cluster: all other members are left behind", &fields);
+    }
+    Ok(directory)
 }
 
 /// Binds every listener. A port that nobody asked for by name may be another member's.
-fn bind_all(settings: &Settings, logger: &Logger) -> Result<Vec<Listener>, StartError> {
+fn bind_all(
+    settings: &Settings,
+    origin: &Origin,
+    logger: &Logger,
+) -> Result<Vec<Listener>, StartError> {
     let options = ListenOptions { reuse_port: settings.reuse_port };
+    let is_alone = matches!(origin, Origin::Founder { members } if members.len() == 1);
     let doors = [
-        (&settings.listen_peer, Door::Peer, settings.is_peer_needed),
+        (&settings.listen_peer, Door::Peer, settings.is_peer_stated || !is_alone),
         (&settings.listen_client, Door::Client, true),
         (&settings.listen_metrics, Door::Metrics, true),
         (&settings.listen_binary, Door::Binary, settings.is_binary_stated),
@@ -291,7 +303,9 @@ fn log_start(
 ) {
     let identity = &directory.identity;
     let of_configuration = member_id(&settings.peer_urls, &settings.cluster_token);
-    if identity.member_id != of_configuration {
+    // One that joined was given its id.
+    let is_joiner = matches!(identity.birth, Some(Birth::Joiner(_)));
+    if !is_joiner && identity.member_id != of_configuration {
         logger.warn(
             "the ids of the data directory count, not those of the flags",
             &[
@@ -310,6 +324,8 @@ fn log_start(
         ("data-dir", quoted(&directory.path().display().to_string())),
         ("is-new", directory.is_new.to_string()),
         ("member-id", quoted(&format!("{:x}", identity.member_id))),
+        ("initial-cluster", quoted(&born_among(&identity.origin(&settings.peer_urls)))),
+        ("initial-advertise-peer-urls", quoted_list(&settings.peer_urls)),
         ("cluster-id", quoted(&format!("{:x}", identity.cluster_id))),
         ("listen-peer", urls(&settings.listen_peer)),
         ("listen-client", urls(&settings.listen_client)),
@@ -323,6 +339,15 @@ fn log_start(
         ("files-max", files.to_string()),
     ];
     logger.info("starting corestone", &fields);
+}
+
+/// The members of an origin, as --initial-cluster names them.
+fn born_among(origin: &Origin) -> String {
+    let (Origin::Founder { members } | Origin::Joiner { members }) = origin;
+    let pairs = members.iter().flat_map(|member| {
+        member.peer_urls.iter().map(move |url| format!("{}={url}", member.name))
+    });
+    pairs.collect::<Vec<_>>().join(",")
 }
 
 fn watch_signals(tell: Sender<News>, mesh: Arc<Mesh>, logger: Logger) -> Result<(), StartError> {
@@ -346,9 +371,11 @@ fn watch_signals(tell: Sender<News>, mesh: Arc<Mesh>, logger: Logger) -> Result<
 
 fn shard_config(
     settings: &Settings,
-    identity: &Identity,
+    directory: &DataDirectory,
+    origin: Origin,
     cores: u16,
 ) -> Result<Config, StartError> {
+    let identity = &directory.identity;
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let random = draw_random().map_err(system("read /dev/urandom"))?;
     let memory = machine::memory_limit_bytes();
@@ -358,14 +385,8 @@ fn shard_config(
         cluster_id: identity.cluster_id,
         member_id: identity.member_id,
         birth_id: identity.birth_id,
-        epoch: 0,
-        origin: Origin::Founder {
-            members: vec![InitialMember {
-                id: identity.member_id,
-                name: identity.name.clone(),
-                peer_urls: settings.peer_urls.clone(),
-            }],
-        },
+        epoch: identity.epoch,
+        origin,
         name: settings.name.clone(),
         peer_urls: settings.peer_urls.clone(),
         client_urls: settings.client_urls.clone(),
@@ -376,9 +397,10 @@ fn shard_config(
         auto_compaction: settings.auto_compaction,
         heartbeat_interval_us: settings.heartbeat_interval_ms * 1000,
         election_timeout_us: settings.election_timeout_ms * 1000,
-        is_strict_reconfig: true,
-        is_pre_vote: true,
-        is_force_new_cluster: false,
+        is_strict_reconfig: settings.is_strict_reconfig,
+        is_pre_vote: settings.is_pre_vote,
+        // There is nothing to be left behind by a member that was born just now.
+        is_force_new_cluster: settings.is_force_new_cluster && !directory.is_new,
         watch_progress_interval_us: settings.watch_progress_interval_us,
         answer_budget_bytes: memory / ANSWER_BUDGET_SHARE / usize::from(cores),
         server_version: ETCD_VERSION.to_owned(),

@@ -6,6 +6,7 @@
 pub mod duration;
 pub mod flags;
 mod identity;
+pub mod initial_cluster;
 pub mod url;
 pub mod values;
 
@@ -14,6 +15,7 @@ use std::{fmt, path::PathBuf};
 use shard::config::AutoCompaction;
 
 use flags::{FLAGS, Standing};
+use initial_cluster::InitialCluster;
 use url::ListenAddress;
 use values::{Values, parse_switch};
 
@@ -69,6 +71,15 @@ pub enum IoDriver {
     Portable,
 }
 
+/// Whether a new member founds a cluster or joins one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterState {
+    /// It is one of those the cluster begins with.
+    New,
+    /// It was added to one that lives.
+    Existing,
+}
+
 /// Everything a member is started with.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -88,8 +99,8 @@ pub struct Settings {
     pub listen_metrics: Vec<ListenAddress>,
     /// The peer protocol.
     pub listen_peer: Vec<ListenAddress>,
-    /// A peer door that cannot be opened is an error: it was named, or there are other members.
-    pub is_peer_needed: bool,
+    /// The peer URLs were named, so that a taken port is an error.
+    pub is_peer_stated: bool,
     /// The binary protocol.
     pub listen_binary: Vec<ListenAddress>,
     /// The binary URLs were named, so that a taken port is an error.
@@ -98,8 +109,18 @@ pub struct Settings {
     pub peer_urls: Vec<String>,
     /// Advertised.
     pub client_urls: Vec<String>,
+    /// As named, or empty; read at a member's birth only.
+    pub initial_cluster: String,
+    /// Counts at a member's birth only.
+    pub cluster_state: ClusterState,
     /// Goes into the ids.
     pub cluster_token: String,
+    /// Refuse changes of members that would lose the quorum.
+    pub is_strict_reconfig: bool,
+    /// Ask for an election before raising the term.
+    pub is_pre_vote: bool,
+    /// Leave all other members behind.
+    pub is_force_new_cluster: bool,
     /// Bytes, as etcd: 0 is the default, negative none.
     pub quota_backend_bytes: i64,
     /// Operations of one transaction list.
@@ -145,8 +166,8 @@ impl Settings {
             "initial-advertise-peer-urls",
             values.text("initial-advertise-peer-urls"),
         )?;
-        check_initial_cluster(&values, &name, &peer_urls)?;
         let listen = |flag: &str| url::check_listen(flag, values.text(flag));
+        let switch = |flag: &str| parse_switch(flag, values.text(flag));
         let mut listen_client = listen("listen-client-urls")?;
         listen_client.extend(listen("listen-client-http-urls")?);
         if values.is_set("listen-client-urls") && !values.is_set("advertise-client-urls") {
@@ -171,7 +192,7 @@ impl Settings {
             listen_client,
             listen_metrics: listen("listen-metrics-urls")?,
             listen_peer: listen("listen-peer-urls")?,
-            is_peer_needed: values.is_set("listen-peer-urls"),
+            is_peer_stated: values.is_set("listen-peer-urls"),
             listen_binary: listen("listen-binary-urls")?,
             is_binary_stated: values.is_set("listen-binary-urls"),
             client_urls: url::check_advertised(
@@ -179,17 +200,19 @@ impl Settings {
                 values.text("advertise-client-urls"),
             )?,
             peer_urls,
+            initial_cluster: values.text("initial-cluster").to_owned(),
+            cluster_state: check_cluster_state(&values)?,
             cluster_token: values.text("initial-cluster-token").to_owned(),
+            is_strict_reconfig: switch("strict-reconfig-check")?,
+            is_pre_vote: switch("pre-vote")?,
+            is_force_new_cluster: switch("force-new-cluster")?,
             quota_backend_bytes: number(&values, "quota-backend-bytes", i64::MIN, i64::MAX)?,
             max_txn_ops: number(&values, "max-txn-ops", 1, 1 << 20)? as usize,
             max_request_bytes,
             auto_compaction: check_auto_compaction(&values)?,
             watch_progress_interval_us: check_progress_interval(&values)?,
-            reuse_port: parse_switch("socket-reuse-port", values.text("socket-reuse-port"))?,
-            reuse_address: parse_switch(
-                "socket-reuse-address",
-                values.text("socket-reuse-address"),
-            )?,
+            reuse_port: switch("socket-reuse-port")?,
+            reuse_address: switch("socket-reuse-address")?,
             log_level: check_one_of(
                 &values,
                 "log-level",
@@ -216,6 +239,15 @@ impl Settings {
             name,
             warnings,
         })
+    }
+
+    /// The members named, or this one alone; to be asked for at a member's birth only, because
+    /// nothing of it counts later.
+    pub fn initial_cluster(&self) -> Result<InitialCluster, ConfigError> {
+        match self.initial_cluster.as_str() {
+            "" => Ok(InitialCluster::of_one(&self.name, &self.peer_urls)),
+            text => InitialCluster::parse(text),
+        }
     }
 }
 
@@ -247,7 +279,6 @@ fn check_standing(values: &Values, warnings: &mut Vec<String>) -> Result<(), Con
         }
     }
     check_one_of(values, "logger", &["zap"])?;
-    check_one_of(values, "initial-cluster-state", &["new", "existing"])?;
     Ok(())
 }
 
@@ -300,45 +331,14 @@ fn check_intervals(values: &Values) -> Result<(u64, u64), ConfigError> {
     Err(ConfigError::Invalid(error))
 }
 
-fn check_initial_cluster(
-    values: &Values,
-    name: &str,
-    peer_urls: &[String],
-) -> Result<(), ConfigError> {
-    let text = values.text("initial-cluster");
-    if text.is_empty() {
-        return Ok(());
+fn check_cluster_state(values: &Values) -> Result<ClusterState, ConfigError> {
+    match values.text("initial-cluster-state") {
+        "new" => Ok(ClusterState::New),
+        "existing" => Ok(ClusterState::Existing),
+        other => Err(ConfigError::Usage(format!(
+            "invalid value {other:?} for flag -initial-cluster-state: invalid value"
+        ))),
     }
-    let mut own = Vec::new();
-    for pair in url::split(text) {
-        let (member, peer) = pair.split_once('=').ok_or_else(|| {
-            ConfigError::Invalid(format!("invalid value {text:?} for --initial-cluster"))
-        })?;
-        url::check_advertised("initial-cluster", peer)?;
-        if member != name {
-            let others = if own.is_empty() && !text.contains(&format!("{name}=")) {
-                format!("couldn't find local name {name:?} in the initial cluster configuration")
-            } else {
-                format!(
-                    "--initial-cluster names the member {member:?} besides {name:?}: this \
-                     version of corestone runs clusters of one member only"
-                )
-            };
-            return Err(ConfigError::Invalid(others));
-        }
-        own.push(peer.to_owned());
-    }
-    let (mut stated, mut advertised) = (own, peer_urls.to_vec());
-    stated.sort();
-    advertised.sort();
-    if stated != advertised {
-        return Err(ConfigError::Invalid(format!(
-            "--initial-cluster={text} must list exactly the URLs of \
-             --initial-advertise-peer-urls={}",
-            peer_urls.join(",")
-        )));
-    }
-    Ok(())
 }
 
 fn check_auto_compaction(values: &Values) -> Result<AutoCompaction, ConfigError> {
@@ -484,14 +484,35 @@ mod tests {
     }
 
     #[test]
-    fn one_member_is_started_and_more_are_refused() {
-        let alone = "--initial-cluster=m=http://localhost:2380";
-        settings(&["--name=m", alone]).unwrap();
+    fn the_initial_cluster_is_read_only_when_it_is_asked_for() {
         let two = "--initial-cluster=m=http://localhost:2380,n=http://localhost:2381";
-        assert!(refusal(&["--name=m", two]).contains("one member only"));
-        assert!(refusal(&["--name=x", alone]).contains("couldn't find local name \"x\""));
-        let other = "--initial-cluster=m=http://localhost:9999";
-        assert!(refusal(&["--name=m", other]).contains("--initial-advertise-peer-urls"));
+        let found = settings(&["--name=m", two]).unwrap();
+        assert_eq!(found.initial_cluster().unwrap().count(), 2);
+        assert_eq!(found.cluster_state, ClusterState::New);
+        // A restart does not care what is in it.
+        let odd = settings(&["--name=m", "--initial-cluster=n=nonsense"]).unwrap();
+        assert!(odd.initial_cluster().is_err());
+        let alone = settings(&["--name=m"]).unwrap().initial_cluster().unwrap();
+        assert_eq!(alone.to_string(), "m=http://localhost:2380");
+        let state = "--initial-cluster-state=old";
+        let error = settings(&[state]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert_eq!(
+            error.to_string(),
+            "invalid value \"old\" for flag -initial-cluster-state: invalid value"
+        );
+    }
+
+    #[test]
+    fn flags_of_membership_reach_the_member() {
+        let defaults = settings(&[]).unwrap();
+        assert!(defaults.is_strict_reconfig && defaults.is_pre_vote);
+        assert!(!defaults.is_force_new_cluster);
+        let flags = ["--strict-reconfig-check=false", "--pre-vote=false", "--force-new-cluster"];
+        let set = settings(&flags).unwrap();
+        assert!(!set.is_strict_reconfig && !set.is_pre_vote);
+        assert!(set.is_force_new_cluster);
+        assert!(set.warnings.is_empty(), "{:?}", set.warnings);
     }
 
     #[test]

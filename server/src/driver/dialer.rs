@@ -169,9 +169,7 @@ impl Dialer {
         }
         let (answer, waker, asked) = (self.answer.clone(), self.waker.clone(), name.clone());
         let started = std::thread::Builder::new().name("lookup".to_owned()).spawn(move || {
-            // A name that is not found has no addresses.
-            let found = (asked.0.as_str(), asked.1).to_socket_addrs();
-            let addresses = found.map(|all| all.map(SockAddr::from).collect()).unwrap_or_default();
+            let addresses = addresses_of(&asked.0, asked.1);
             // Room for each lookup under way; without the core nobody wants the answer.
             if answer.try_send(Lookup { name: asked, addresses }).is_ok() {
                 waker.wake();
@@ -365,6 +363,20 @@ fn check_other_end(socket: &Socket) -> io::Result<()> {
         return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
     }
     Ok(())
+}
+
+/// All addresses of a URL; may wait for its name to be resolved.
+pub fn resolve(url: &str) -> Vec<SockAddr> {
+    match target_of(url) {
+        Some(Target::Addresses(addresses)) => addresses,
+        Some(Target::Name(name, port)) => addresses_of(&name, port),
+        None => Vec::new(),
+    }
+}
+
+/// A name that is not found has no addresses.
+fn addresses_of(name: &str, port: u16) -> Vec<SockAddr> {
+    (name, port).to_socket_addrs().map(|all| all.map(SockAddr::from).collect()).unwrap_or_default()
 }
 
 /// Where a URL leads; `None` when it leads nowhere.
