@@ -492,6 +492,15 @@ impl<M: PageMap> Engine<M> {
         self.running.is_none() && self.trees.store.may_end_interval()
     }
 
+    /// Seals up to `pages_max` pages of an interval that is full, so that its end is short: true when
+    /// all are, and [`Engine::end_interval`] may come. Nothing is applied in between. Panics unless
+    /// [`Engine::may_end_interval`].
+    pub fn seal_some(&mut self, pages_max: u64) -> bool {
+        assert!(self.may_end_interval());
+        let Trees { store, keys, history, system, .. } = &mut self.trees;
+        store.seal_some(&[*keys, *history, *system], pages_max)
+    }
+
     /// Ends the interval and returns what to write. Panics unless [`Engine::may_end_interval`].
     pub fn end_interval(&mut self) -> CheckpointPlan {
         assert!(self.may_end_interval());

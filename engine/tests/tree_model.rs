@@ -20,6 +20,8 @@ struct Replica {
     store: Store<HeapPages>,
     trees: [Tree; TREES],
     plan: Option<CheckpointPlan>,
+    /// Seals an interval's pages a few at a time; what comes of it is the same.
+    seals_in_slices: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -36,12 +38,16 @@ impl Replica {
             store: Store::create(HeapPages::new(), 7),
             trees: [Tree::EMPTY; TREES],
             plan: None,
+            seals_in_slices: false,
         }
     }
 
     /// Ends an interval; the plan stays on its way until `finish`.
     fn end_interval(&mut self, applied_index: u64) {
         self.finish();
+        if self.seals_in_slices {
+            while !self.store.seal_some(&self.trees, 7) {}
+        }
         let state = applied_index.to_le_bytes();
         self.plan = Some(self.store.end_interval(&mut self.trees, applied_index, &state));
         assert!(!self.store.may_end_interval());
@@ -154,7 +160,7 @@ struct Pair {
 impl Pair {
     fn new(seed: u64, shape: Shape) -> Pair {
         Pair {
-            replicas: [Replica::new(), Replica::new()],
+            replicas: [Replica::new(), Replica { seals_in_slices: true, ..Replica::new() }],
             models: Default::default(),
             random: Random(seed),
             shape,

@@ -1,14 +1,16 @@
 //! The end of an interval: checksums bottom-up, the freelist's pages, the meta page; and the way
 //! back at open.
 //!
+//! A page is sealed when its header has its checksum. Leaves that are not expected to change again
+//! may be sealed ahead; the rest is sealed when the interval ends, in as many calls as the caller
+//! likes, between which nothing changes.
 //! Invariants: every page of the interval is reached exactly once from the trees, or is a run; a
-//! sealed page names only sealed pages.
+//! sealed page names only sealed pages; only leaves are sealed ahead.
 
 use super::checkpoint::{CheckpointPlan, PageWrite};
 use super::freelist::{BITMAP_WORDS, Bitmap, Extent, Freelist, Index, PENDING_ENTRIES};
-use super::layout::{
-    PAGE_HEADER_BYTES, PageKind, PageRef, header, header_mut, seal_page, start_page,
-};
+pub(super) use super::layout::seal_page;
+use super::layout::{PAGE_HEADER_BYTES, PageKind, PageRef, header, header_mut, start_page};
 use super::limits::{
     BITMAP_PAGES, INDEX_BITMAPS, META_INDEXES_MAX, META_STATE_BYTES_MAX, TREE_HEIGHT_MAX, TREES,
 };
@@ -28,7 +30,90 @@ pub(super) fn renew_header(page: &mut [u8], number: PageNumber, birth: u64) {
     header.birth = U64::new(birth);
 }
 
-/// Seals everything and begins the next interval's bookkeeping; see [`Store::end_interval`].
+/// How far the sealing of an interval's pages came. Pages are sealed children first; a leaf that was
+/// sealed ahead is passed over.
+#[derive(Debug, Default)]
+pub(super) struct Sealing {
+    /// Trees that are sealed.
+    trees: usize,
+    roots: [Checksum; TREES],
+    /// The way to the page that comes next: in each branch the child that comes next.
+    way: Vec<(PageNumber, usize)>,
+    sealed: u64,
+}
+
+/// Seals up to `pages_max` pages; true when all of the interval are sealed. Nothing of the interval
+/// may change from the first call on.
+pub(super) fn seal_some<M: PageMap>(
+    store: &mut Store<M>,
+    trees: &[Tree; TREES],
+    pages_max: u64,
+) -> bool {
+    let mut sealing = store.sealing.take().unwrap_or_default();
+    let sealed_max = sealing.sealed.saturating_add(pages_max);
+    while sealing.trees < TREES && sealing.sealed < sealed_max {
+        let tree = &trees[sealing.trees];
+        if sealing.way.is_empty() {
+            if tree.height == 0 || !store.is_own(tree.root) {
+                sealing.roots[sealing.trees] = tree.checksum;
+                sealing.trees += 1;
+                continue;
+            }
+            assert!(tree.height as usize <= TREE_HEIGHT_MAX);
+            sealing.way.push((tree.root, 0));
+        }
+        seal_next(store, &mut sealing);
+    }
+    let is_done = sealing.trees == TREES;
+    if is_done {
+        assert!(sealing.sealed == store.dirty_tree_pages, "a page of this interval has no parent");
+    }
+    store.sealing = Some(sealing);
+    is_done
+}
+
+/// Goes on to the next child of the page at the end of the way, or seals that page.
+fn seal_next<M: PageMap>(store: &mut Store<M>, sealing: &mut Sealing) {
+    let (page, from) = *sealing.way.last().expect("the way ends at a page");
+    let node = Node::new(store.own_image(page));
+    if 0 < node.level() {
+        for slot in from..node.count() {
+            let (child, _) = node.child(slot);
+            if !store.is_own(child) {
+                continue;
+            }
+            // A checksum that happens to be zero only means that the page is sealed once more.
+            if header(store.own_image(child)).checksum.get() != 0 {
+                assert!(node.level() == 1, "only leaves are sealed ahead");
+                sealing.sealed += 1;
+                continue;
+            }
+            sealing.way.last_mut().expect("looked at above").1 = slot;
+            sealing.way.push((child, 0));
+            return;
+        }
+    }
+    let image = store.arena.image_mut(page, store.interval);
+    let header = header(image);
+    assert!(header.page.get() == page.0);
+    assert!(header.checksum.get() == 0, "a page is reached once");
+    let sum = seal_page(image);
+    sealing.sealed += 1;
+    sealing.way.pop();
+    match sealing.way.last_mut() {
+        Some((parent, slot)) => {
+            seal_child(store.arena.image_mut(*parent, store.interval), *slot, sum);
+            *slot += 1;
+        }
+        None => {
+            sealing.roots[sealing.trees] = sum;
+            sealing.trees += 1;
+        }
+    }
+}
+
+/// Seals what is not sealed yet and begins the next interval's bookkeeping; see
+/// [`Store::end_interval`].
 pub(super) fn end_interval<M: PageMap>(
     store: &mut Store<M>,
     trees: &mut [Tree; TREES],
@@ -36,13 +121,11 @@ pub(super) fn end_interval<M: PageMap>(
     state: &[u8],
 ) -> CheckpointPlan {
     assert!(state.len() <= META_STATE_BYTES_MAX);
-    let mut sealed = 0;
-    for tree in trees.iter_mut() {
-        if 0 < tree.height && store.is_own(tree.root) {
-            tree.checksum = seal_subtree(store, tree.root, tree.height, &mut sealed);
-        }
+    assert!(seal_some(store, trees, u64::MAX));
+    let sealing = store.sealing.take().expect("sealed on the line above");
+    for (tree, checksum) in trees.iter_mut().zip(sealing.roots) {
+        tree.checksum = checksum;
     }
-    assert!(sealed == store.dirty_tree_pages, "a page of this interval has no parent");
     let mut writes = share_dirty(store);
     store.freelist.end_interval();
     let pending = seal_freelist(&mut store.freelist, store.interval, &mut writes);
@@ -69,34 +152,6 @@ pub(super) fn end_interval<M: PageMap>(
         meta_slot: PageNumber(meta.slot()),
         meta: meta.encode().into(),
     }
-}
-
-/// Seals the interval's own pages of a subtree, children first.
-fn seal_subtree<M: PageMap>(
-    store: &mut Store<M>,
-    page: PageNumber,
-    height: u8,
-    sealed: &mut u64,
-) -> Checksum {
-    assert!(1 <= height && height as usize <= TREE_HEIGHT_MAX);
-    if 1 < height {
-        let image = store.arena.image(page).expect("a page of this interval has an image");
-        let count = Node::new(image).count();
-        for slot in 0..count {
-            let image = store.arena.image(page).expect("nothing is freed while sealing");
-            let (child, _) = Node::new(image).child(slot);
-            if store.is_own(child) {
-                let sum = seal_subtree(store, child, height - 1, sealed);
-                seal_child(store.image_mut(page), slot, sum);
-            }
-        }
-    }
-    let image = store.image_mut(page);
-    let header = header(image);
-    assert!(header.level + 1 == height && header.page.get() == page.0);
-    assert!(header.checksum.get() == 0, "a page is reached once");
-    *sealed += 1;
-    seal_page(image)
 }
 
 /// Shares the interval's images with the plan.

@@ -16,8 +16,9 @@ use super::layout::{PAGE_HEADER_BYTES, PageKind, RunRef, start_page};
 use super::limits::{PUNCH_PAGES_MIN, RUN_SIZE_BYTES_MAX, TREES};
 use super::map::{Checksum, Corruption, PAGE_SIZE_BYTES, PageMap, PageNumber, checksum};
 use super::meta::{Meta, Tree};
-use super::seal;
+use super::seal::{self, Sealing};
 use std::sync::Arc;
+use zerocopy::little_endian::U64;
 
 /// The page file of one group, with the changes of the current interval in its arena.
 #[derive(Debug)]
@@ -34,8 +35,12 @@ pub struct Store<M> {
     /// Pages of trees among them that are still in use, and pages of runs.
     pub(super) dirty_tree_pages: u64,
     pub(super) dirty_run_pages: u64,
+    /// The sealing of this interval's pages, once begun.
+    pub(super) sealing: Option<Sealing>,
     /// Images that the last plan shares.
     pub(super) in_flight: Vec<PageNumber>,
+    /// Images that a durable checkpoint has on disk: they are let go little by little.
+    leaving: Vec<PageNumber>,
     /// Buffers of the trees' operations, kept so that they are not allocated for each.
     pub(crate) scratch: [CellList; 2],
 }
@@ -69,7 +74,9 @@ impl<M: PageMap> Store<M> {
             dirty: Vec::new(),
             dirty_tree_pages: 0,
             dirty_run_pages: 0,
+            sealing: None,
             in_flight: Vec::new(),
+            leaving: Vec::new(),
             scratch: Default::default(),
         }
     }
@@ -156,10 +163,28 @@ impl<M: PageMap> Store<M> {
         Ok(copy)
     }
 
-    /// A page of this interval, to change it in place.
+    /// A tree's page of this interval, to change it in place. One that was sealed ahead no longer is.
     #[inline]
     pub fn image_mut(&mut self, page: PageNumber) -> &mut [u8] {
-        self.arena.image_mut(page, self.interval)
+        assert!(self.sealing.is_none(), "nothing changes while an interval is sealed");
+        let image = self.arena.image_mut(page, self.interval);
+        super::layout::header_mut(image).checksum = U64::ZERO;
+        image
+    }
+
+    /// A page of this interval, to read it.
+    #[inline]
+    pub fn own_image(&self, page: PageNumber) -> &[u8] {
+        self.arena.image(page).expect("a page of this interval has an image")
+    }
+
+    /// Seals a leaf of this interval ahead of the interval's end; its checksum belongs into its
+    /// parent. To be called when the leaf is not expected to change again: a change undoes it.
+    pub(crate) fn seal_ahead(&mut self, page: PageNumber) -> Checksum {
+        let image = self.arena.image_mut(page, self.interval);
+        assert!(super::layout::header(image).level == 0, "only leaves are sealed ahead");
+        super::layout::header_mut(image).checksum = U64::ZERO;
+        seal::seal_page(image)
     }
 
     /// A fresh page with its header.
@@ -179,6 +204,8 @@ impl<M: PageMap> Store<M> {
     }
 
     fn insert(&mut self, first: PageNumber, image: Arc<[u8]>) {
+        assert!(self.sealing.is_none(), "nothing changes while an interval is sealed");
+        self.let_go(LEAVING_PER_PAGE);
         self.arena.insert(first, image, self.interval);
         self.dirty.push(first);
     }
@@ -251,6 +278,12 @@ impl<M: PageMap> Store<M> {
         self.durable + 1 == self.interval
     }
 
+    /// Seals up to `pages_max` pages of the interval, so that its end is short; true when all are.
+    /// From the first call to [`Store::end_interval`] nothing may be changed.
+    pub fn seal_some(&mut self, trees: &[Tree; TREES], pages_max: u64) -> bool {
+        seal::seal_some(self, trees, pages_max)
+    }
+
     /// Ends the interval: seals its pages bottom-up, puts the roots' checksums into `trees`, and
     /// returns what is to be written. The next interval begins at once.
     ///
@@ -264,6 +297,7 @@ impl<M: PageMap> Store<M> {
         state: &[u8],
     ) -> CheckpointPlan {
         assert!(self.may_end_interval(), "the last checkpoint is not durable yet");
+        self.let_go(usize::MAX);
         let plan = seal::end_interval(self, trees, applied_index, state);
         for write in &plan.writes {
             self.map.forget(write.first, (write.bytes.len() / PAGE_SIZE_BYTES) as u32);
@@ -276,12 +310,20 @@ impl<M: PageMap> Store<M> {
     pub fn checkpoint_durable(&mut self, interval: u64) {
         assert!(interval + 1 == self.interval && self.durable + 1 == interval);
         self.durable = interval;
-        let pages = self.in_flight.len();
-        for page in std::mem::take(&mut self.in_flight) {
+        assert!(self.leaving.is_empty(), "the end of the interval let all of the last one go");
+        std::mem::swap(&mut self.leaving, &mut self.in_flight);
+        self.arena.keep_spare(self.leaving.len());
+        self.let_go(LEAVING_AT_ONCE);
+    }
+
+    /// Lets go of up to `pages_max` images that are on disk. A store that is changed lets them go by
+    /// and by: all at once would be a long step.
+    fn let_go(&mut self, pages_max: usize) {
+        for _ in 0..pages_max.min(self.leaving.len()) {
+            let page = self.leaving.pop().expect("as many as there are");
             let size_bytes = self.arena.remove(page);
             self.map.wrote(page, (size_bytes / PAGE_SIZE_BYTES) as u32);
         }
-        self.arena.keep_spare(pages);
     }
 
     /// Sizes.
@@ -332,6 +374,12 @@ impl<M: PageMap> Store<M> {
         self.freelist.free_run(from, PUNCH_PAGES_MIN as u64)
     }
 }
+
+/// Images of a durable checkpoint that are let go at once.
+const LEAVING_AT_ONCE: usize = 4096;
+
+/// And with every new page.
+const LEAVING_PER_PAGE: usize = 4;
 
 /// A shared buffer of zeros.
 fn zeros(size_bytes: usize) -> Arc<[u8]> {

@@ -17,7 +17,7 @@ use crate::page::limits::{
 use crate::page::map::{Checksum, Corruption, PageMap};
 use crate::page::node::{
     BranchCell, LeafCell, Node, StoredKey, adjust_summary, maybe_insert_leaf, overwrite_entry,
-    remove_cell, replace_child, replace_summary,
+    remove_cell, replace_child, replace_summary, seal_child,
 };
 use crate::page::store::Store;
 
@@ -168,6 +168,10 @@ impl Tree {
             self.settle(store, &path, leaf_depth(&path), delta);
             return Ok(());
         }
+        // It stays as it is until it is trimmed, and it is in the processor's cache now.
+        let sum = store.seal_ahead(leaf.page);
+        let parent = path.steps[leaf_depth(&path) - 1];
+        seal_child(store.image_mut(parent.page), parent.slot, sum);
         let page = store.allocate(PageKind::Leaf, 0);
         assert!(maybe_insert_leaf(store.image_mut(page), 0, &cell), "an empty page has room");
         let mut given = std::mem::take(&mut store.scratch[0]);
@@ -300,11 +304,11 @@ impl Tree {
                 continue;
             }
             let (sum, visit_below) = {
-                let node = Node::new(store.image_mut(parent.page));
+                let node = Node::new(store.own_image(parent.page));
                 let sum = node.branch_cell(parent.slot).summary;
                 let child = node.child(parent.slot).0;
                 let ask = delta.visit == VisitDelta::Ask;
-                (sum, ask && Node::new(store.image_mut(child)).summary().visit)
+                (sum, ask && Node::new(store.own_image(child)).summary().visit)
             };
             let after = delta.correct(sum, || visit_below);
             replace_summary(store.image_mut(parent.page), parent.slot, after);
@@ -316,7 +320,7 @@ impl Tree {
     pub(super) fn settle_tree<M: PageMap>(&mut self, store: &mut Store<M>, mut delta: Delta) {
         let sum = Summary { entries: self.entries, weight: self.weight, visit: self.visit };
         let root = self.root;
-        let after = delta.correct(sum, || Node::new(store.image_mut(root)).summary().visit);
+        let after = delta.correct(sum, || Node::new(store.own_image(root)).summary().visit);
         self.entries = after.entries;
         self.weight = after.weight;
         self.visit = after.visit;
