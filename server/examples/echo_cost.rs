@@ -199,6 +199,7 @@ fn driven(mode: &str, mesh: Arc<Mesh>, cpu: usize, started: impl Fn(SocketAddr) 
         acceptor: Some(Acceptor::new(vec![listener], 1)),
         segments: Some(WalDirectory::open(&directory).expect("a directory").worker()),
         pages: None,
+        wal_faults: None,
         render_metrics: Arc::new(|_| Vec::new()),
         on_serve: Box::new(move || started(address)),
         logger: Logger::start("error", true, &["stderr".to_owned()]).expect("a log"),

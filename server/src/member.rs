@@ -40,6 +40,7 @@ use crate::{
         page_file::{self, PageFileMap},
         portable, uring,
         waker::Waker,
+        wal_faults::WalFaults,
         wal_files::{Access, WalDirectory},
     },
     error::{Fault, StartError},
@@ -116,6 +117,7 @@ struct Plan {
     wal_path: PathBuf,
     page_path: PathBuf,
     is_uring: bool,
+    wal_faults: Option<WalFaults>,
     render_metrics: Arc<RenderMetrics>,
     logger: Logger,
 }
@@ -145,6 +147,7 @@ impl Member {
             wal_path,
             page_path: directory.page_file(),
             is_uring,
+            wal_faults: settings.wal_faults.clone(),
             render_metrics: metrics_renderer(directory.identity.member_id),
             logger: logger.clone(),
         });
@@ -443,6 +446,7 @@ fn run_core(
         acceptor,
         segments: None,
         pages: None,
+        wal_faults: plan.wal_faults.clone(),
         render_metrics: Arc::clone(&plan.render_metrics),
         on_serve: Box::new(move || {
             if is_owner {

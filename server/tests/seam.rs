@@ -40,6 +40,7 @@ use server::{
         page_file::{self, PageFileMap},
         portable, uring,
         waker::Waker,
+        wal_faults::WalFaults,
         wal_files::WalDirectory,
     },
     error::Fault,
@@ -85,7 +86,20 @@ impl Running {
     where
         F: FnMut(u64, &mut Vec<Input>, &mut Effects),
     {
-        let directory = Arc::new(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap());
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        Running::start_in(Arc::new(directory), driver, None, make)
+    }
+
+    /// In a directory that another run may have left, on a disk with these faults.
+    fn start_in<F>(
+        directory: Arc<tempfile::TempDir>,
+        driver: Driver,
+        wal_faults: Option<WalFaults>,
+        make: impl FnOnce(PageFileMap) -> F + Send + 'static,
+    ) -> Running
+    where
+        F: FnMut(u64, &mut Vec<Input>, &mut Effects),
+    {
         let any = ListenAddress::Tcp((Ipv4Addr::LOCALHOST, 0).into());
         let listener = Listener::bind(&any, Door::Client, ListenOptions::default()).unwrap();
         let address = listener.local_address().unwrap().unwrap();
@@ -105,6 +119,7 @@ impl Running {
                 acceptor: Some(Acceptor::new(vec![listener, peers], 1)),
                 segments: Some(wal.worker()),
                 pages: Some(worker),
+                wal_faults,
                 render_metrics: Arc::new(|cells| format!("{cells:?}").into_bytes()),
                 on_serve: Box::new(move || serve.send(()).unwrap()),
                 logger: Logger::start("error", true, &["stderr".to_owned()]).unwrap(),
@@ -559,6 +574,161 @@ fn pages_are_written_and_read_back(driver: Driver) {
     assert_eq!(meta[1], Some(vec![0xab; PAGE_SIZE_BYTES]));
 }
 
+/// Puts the effects of one step to a core in a directory, and waits for the answer it names.
+fn ask(
+    driver: Driver,
+    directory: &Arc<tempfile::TempDir>,
+    asked: Vec<Effect>,
+    is_answer: fn(&Input) -> bool,
+    then: impl Fn(&PageFileMap) + Send + 'static,
+) {
+    let (done, finished) = channel();
+    let running = Running::start_in(Arc::clone(directory), driver, None, move |map| {
+        let mut is_first = true;
+        let mut asked = Some(asked);
+        move |_, inputs: &mut Vec<Input>, effects: &mut Effects| {
+            keep_house(&mut is_first, inputs, effects);
+            asked.take().into_iter().flatten().for_each(|effect| effects.push(effect));
+            if inputs.drain(..).any(|input| is_answer(&input)) {
+                then(&map);
+                done.send(()).unwrap();
+            }
+        }
+    });
+    finished.recv_timeout(PATIENCE).unwrap();
+    running.stop().unwrap();
+}
+
+/// A transfer whose process ends after each of its steps: old pages are there until the install,
+/// the install may be done again from the start, and afterwards the side file goes.
+fn a_side_file_outlives_the_process_and_is_installed(driver: Driver) {
+    let pages =
+        |fill: u8, count: usize| -> Arc<[u8]> { vec![fill; count * PAGE_SIZE_BYTES].into() };
+    let directory = Arc::new(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap());
+    let (old, new) = (pages(1, 8), pages(2, 4));
+    let written = vec![
+        Effect::PageWrite { first: 2, bytes: Arc::clone(&old) },
+        Effect::PageSync { interval: 1 },
+        Effect::SideWrite { first: 4, bytes: Arc::clone(&new) },
+        Effect::SideWrite { first: 30, bytes: Arc::clone(&new) },
+        Effect::SideSync { number: 6 },
+    ];
+    let shown = Arc::clone(&old);
+    let is_synced = |input: &Input| matches!(input, Input::SideSynced { number: 6 });
+    ask(driver, &directory, written, is_synced, move |map| {
+        assert_eq!(map.pages(PageNumber(2), 8, checksum(&shown)).unwrap(), &shown[..]);
+    });
+    let side = directory.path().join("default.pages.side");
+    assert!(side.exists());
+    for _ in 0..2 {
+        let install = vec![Effect::PagesInstall { runs: vec![(4, 4), (30, 2)] }];
+        let (old, new) = (pages(1, 2), pages(2, 4));
+        let is_installed = |input: &Input| matches!(input, Input::PagesInstalled);
+        ask(driver, &directory, install, is_installed, move |map| {
+            assert_eq!(map.pages(PageNumber(4), 4, checksum(&new)).unwrap(), &new[..]);
+            for (first, of) in [(2, &old), (8, &old)] {
+                assert_eq!(map.pages(PageNumber(first), 2, checksum(of)).unwrap(), &of[..]);
+            }
+            let run = &new[..2 * PAGE_SIZE_BYTES];
+            assert_eq!(map.pages(PageNumber(30), 2, checksum(run)).unwrap(), run);
+            // Written beside the run that was named, and so not copied.
+            assert!(map.pages(PageNumber(32), 1, checksum(&new[..PAGE_SIZE_BYTES])).is_err());
+        });
+    }
+    // Done in order with other orders of pages: the sync behind it is told when it is gone.
+    let discard = vec![Effect::SideDiscard, Effect::PageSync { interval: 2 }];
+    let gone = side.clone();
+    let is_synced = |input: &Input| matches!(input, Input::PagesSynced { interval: 2 });
+    ask(driver, &directory, discard, is_synced, move |_| assert!(!gone.exists()));
+}
+
+/// Asked to install what no transfer left, a core ends instead of making it up.
+fn an_install_without_its_side_file_is_a_fault(driver: Driver) {
+    let running = Running::start(driver, |_| {
+        let mut asked = Some(Effect::PagesInstall { runs: vec![(2, 1)] });
+        move |_, inputs: &mut Vec<Input>, effects: &mut Effects| {
+            asked.take().into_iter().for_each(|effect| effects.push(effect));
+            assert!(!inputs.drain(..).any(|input| matches!(input, Input::PagesInstalled)));
+        }
+    });
+    let fault = running.thread.join().unwrap().unwrap_err();
+    assert!(matches!(fault, Fault::Pages { first: 2, .. }), "{fault:?}");
+}
+
+/// Writes at once whatever it is told to by a byte: `w` two blocks. Tells when each is synced.
+fn writer(
+    synced: Sender<(WalPosition, Instant)>,
+    ready: Sender<()>,
+) -> impl FnMut(u64, &mut Vec<Input>, &mut Effects) {
+    let mut is_first = true;
+    let mut slot = 0;
+    move |_, inputs: &mut Vec<Input>, effects: &mut Effects| {
+        if is_first {
+            effects.push(Effect::WalSegmentPrepare {
+                segment: SegmentId(1),
+                size_bytes: 1 << 20,
+                origin: SegmentOrigin::Fresh,
+            });
+        }
+        keep_house(&mut is_first, inputs, effects);
+        for input in inputs.drain(..) {
+            match input {
+                Input::WalSegmentReady { .. } => ready.send(()).unwrap(),
+                Input::Received { connection, bytes } => {
+                    for _ in bytes.iter().filter(|byte| **byte == b'w') {
+                        effects.push(Effect::WalWrite(wal_write(1, slot, 1)));
+                        slot += 1;
+                    }
+                    // The core is not held up by what the disk does.
+                    effects.push(Effect::Transmit { connection, bytes });
+                }
+                Input::WalSynced { end, .. } => synced.send((end, Instant::now())).unwrap(),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// With the flags of tests completions come late or not at all, in order, while the core goes on.
+fn a_slow_and_a_hanging_disk_are_played(driver: Driver) {
+    let (synced, completions) = channel();
+    let (ready, segment) = channel();
+    let directory = Arc::new(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap());
+    let hang_file = directory.path().join("hang");
+    let delay = Duration::from_millis(60);
+    let faults = WalFaults { sync_delay: delay, hang_file: Some(hang_file.clone()) };
+    let running = Running::start_in(directory, driver, Some(faults), |_| writer(synced, ready));
+    running.await_serving();
+    segment.recv_timeout(PATIENCE).unwrap();
+    let mut stream = running.connect();
+    let mut say = |bytes: &[u8]| {
+        let began = Instant::now();
+        stream.write_all(bytes).unwrap();
+        let mut echo = vec![0; bytes.len()];
+        stream.read_exact(&mut echo).unwrap();
+        began
+    };
+    let began = say(b"ww");
+    let (first, at) = completions.recv_timeout(PATIENCE).unwrap();
+    assert!(delay <= at - began, "told after {:?}", at - began);
+    let (second, _) = completions.recv_timeout(PATIENCE).unwrap();
+    assert!(first < second);
+    File::create(&hang_file).unwrap();
+    say(b"w");
+    let until = Instant::now() + 5 * delay;
+    // The core answers all the while, and nothing is durable.
+    while Instant::now() < until {
+        say(b".");
+    }
+    assert!(completions.try_recv().is_err());
+    std::fs::remove_file(&hang_file).unwrap();
+    let (third, _) = completions.recv_timeout(PATIENCE).unwrap();
+    assert!(second < third);
+    // A stop waits for what is held back.
+    say(b"w");
+    running.stop().unwrap();
+}
+
 /// Ten thousand idle connections cost a live one nothing but a scan of none.
 fn idle_connections_do_not_matter(driver: Driver) {
     use rustix::process::{Resource, Rlimit, setrlimit};
@@ -641,6 +811,7 @@ fn connections_are_spread(driver: Driver) {
                 acceptor,
                 segments: Some(WalDirectory::open(&path).unwrap().worker()),
                 pages: None,
+                wal_faults: None,
                 render_metrics: Arc::new(|_| Vec::new()),
                 on_serve: Box::new(move || serve.send(()).unwrap()),
                 logger,
@@ -869,4 +1040,7 @@ on_both_drivers! {
     dials_to_nobody_are_told_apart
     a_dial_without_an_answer_is_given_up
     the_peer_door_is_open_before_the_others
+    a_side_file_outlives_the_process_and_is_installed
+    an_install_without_its_side_file_is_a_fault
+    a_slow_and_a_hanging_disk_are_played
 }

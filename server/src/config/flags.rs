@@ -177,7 +177,13 @@ pub const FLAGS: &[Flag] = &[
     flag("io-driver", "auto", Text, Implemented, "auto, uring or portable."),
     flag("cores", "0", Text, Implemented, "Cores used; 0 is as many as allowed, at most 4."),
     flag("pin", "true", Switch, Implemented, "Pin each core's thread to its CPU."),
+    // For tests, and left out of the help: docs/test-flags.md.
+    flag("test-wal-sync-delay-ms", "0", Text, Implemented, "Each WAL write takes longer."),
+    flag("test-wal-hang-file", "", Text, Implemented, "No WAL write ends while it exists."),
 ];
+
+/// Flags whose names begin so are not shown by `--help`.
+pub const HIDDEN_PREFIX: &str = "test-";
 
 /// Spellings of old manifests: `--experimental-x` meant what the second name says now.
 pub const ALIASES: &[(&str, &str)] = &[

@@ -10,7 +10,7 @@ pub mod initial_cluster;
 pub mod url;
 pub mod values;
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use shard::config::AutoCompaction;
 
@@ -18,6 +18,8 @@ use flags::{FLAGS, Standing};
 use initial_cluster::InitialCluster;
 use url::ListenAddress;
 use values::{Values, parse_switch};
+
+use crate::driver::wal_faults::WalFaults;
 
 pub use identity::{cluster_id, member_id};
 pub use values::{Asked, read};
@@ -147,6 +149,8 @@ pub struct Settings {
     pub cores: u16,
     /// Pin each core's thread.
     pub is_pinned: bool,
+    /// What a test wants to be wrong with the WAL's disk.
+    pub wal_faults: Option<WalFaults>,
     /// Lines to be logged as warnings at the start.
     pub warnings: Vec<String>,
 }
@@ -237,6 +241,7 @@ impl Settings {
                 other => parse_switch("pin", other)?,
             },
             name,
+            wal_faults: check_wal_faults(&values, &mut warnings)?,
             warnings,
         })
     }
@@ -331,6 +336,22 @@ fn check_intervals(values: &Values) -> Result<(u64, u64), ConfigError> {
     Err(ConfigError::Invalid(error))
 }
 
+fn check_wal_faults(
+    values: &Values,
+    warnings: &mut Vec<String>,
+) -> Result<Option<WalFaults>, ConfigError> {
+    let delay_ms = number(values, "test-wal-sync-delay-ms", 0, TEST_DELAY_MS_MAX)? as u64;
+    let hang_file = values.text("test-wal-hang-file");
+    if delay_ms == 0 && hang_file.is_empty() {
+        return Ok(None);
+    }
+    warnings.push("the disk of the WAL is made slow by test flags".to_owned());
+    Ok(Some(WalFaults {
+        sync_delay: Duration::from_millis(delay_ms),
+        hang_file: (!hang_file.is_empty()).then(|| PathBuf::from(hang_file)),
+    }))
+}
+
 fn check_cluster_state(values: &Values) -> Result<ClusterState, ConfigError> {
     match values.text("initial-cluster-state") {
         "new" => Ok(ClusterState::New),
@@ -403,6 +424,7 @@ const ELECTION_TIMEOUT_MS_MAX: i64 = 50_000;
 const WATCH_PROGRESS_US_DEFAULT: u64 = 600_000_000;
 const WATCH_PROGRESS_US_MIN: u64 = 100_000;
 const CORES_MAX: i64 = 64;
+const TEST_DELAY_MS_MAX: i64 = 60_000;
 
 #[cfg(test)]
 mod tests {
@@ -501,6 +523,17 @@ mod tests {
             error.to_string(),
             "invalid value \"old\" for flag -initial-cluster-state: invalid value"
         );
+    }
+
+    #[test]
+    fn test_flags_say_that_they_are_there() {
+        assert_eq!(settings(&[]).unwrap().wal_faults, None);
+        let set =
+            settings(&["--test-wal-sync-delay-ms=15", "--test-wal-hang-file=/tmp/h"]).unwrap();
+        let faults = set.wal_faults.unwrap();
+        assert_eq!(faults.sync_delay, Duration::from_millis(15));
+        assert_eq!(faults.hang_file, Some(PathBuf::from("/tmp/h")));
+        assert!(set.warnings[0].contains("test flags"), "{:?}", set.warnings);
     }
 
     #[test]

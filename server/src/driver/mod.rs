@@ -15,8 +15,10 @@ pub mod listener;
 pub mod mesh;
 pub mod page_file;
 pub mod portable;
+pub mod side_file;
 pub mod uring;
 pub mod waker;
+pub mod wal_faults;
 pub mod wal_files;
 pub mod wal_writer;
 
@@ -44,6 +46,7 @@ use file_thread::FileThread;
 use listener::Acceptor;
 use mesh::Mesh;
 use page_file::{PageOrder, PageReport, PageWorker};
+use wal_faults::{FaultyWalWriter, WalFaults};
 use wal_files::{SegmentOrder, SegmentWorker};
 use wal_writer::WalWriter;
 
@@ -72,6 +75,8 @@ pub struct CoreParts {
     pub segments: Option<SegmentWorker>,
     /// Writes pages, where there is a page file.
     pub pages: Option<PageWorker>,
+    /// What a test wants to be wrong with the WAL's disk.
+    pub wal_faults: Option<WalFaults>,
     /// Renders metrics.
     pub render_metrics: Arc<RenderMetrics>,
     /// Called when the program serves.
@@ -89,6 +94,29 @@ pub enum Next {
     Wait(Option<u64>),
     /// Never: the stop is complete.
     Stopped,
+}
+
+/// Turns a core's loop until its program has stopped.
+fn run_until_stopped<P: Program, W: WalWriter>(
+    program: P,
+    wal: W,
+    wal_event: Option<BorrowedFd<'_>>,
+    mut parts: CoreParts,
+) -> Result<(), Fault> {
+    if let Some(faults) = parts.wal_faults.take() {
+        let wal = FaultyWalWriter::new(wal, faults, parts.clock);
+        return turn_until_stopped(Core::new(program, wal, wal_event, parts));
+    }
+    turn_until_stopped(Core::new(program, wal, wal_event, parts))
+}
+
+fn turn_until_stopped<P: Program, W: WalWriter>(core: io::Result<Core<P, W>>) -> Result<(), Fault> {
+    let mut core = core.map_err(Fault::Wait)?;
+    let mut next = Next::Again;
+    while next != Next::Stopped {
+        next = core.turn(next, true)?;
+    }
+    Ok(())
 }
 
 /// One core's loop.
@@ -263,6 +291,8 @@ impl<P: Program, W: WalWriter> Core<P, W> {
                 self.inputs.push(match report {
                     PageReport::Synced { interval } => Input::PagesSynced { interval },
                     PageReport::MetaSynced { interval } => Input::MetaSynced { interval },
+                    PageReport::SideSynced { number } => Input::SideSynced { number },
+                    PageReport::Installed => Input::PagesInstalled,
                 });
             }
         }
@@ -396,10 +426,12 @@ impl<P: Program, W: WalWriter> Core<P, W> {
                     self.connections.adopt(&self.epoll, connected);
                 }
             }
-            Effect::SideWrite { .. }
-            | Effect::SideSync { .. }
-            | Effect::PagesInstall { .. }
-            | Effect::SideDiscard => unreachable!("no transfer is asked for"),
+            Effect::SideWrite { first, bytes } => {
+                self.order_pages(PageOrder::SideWrite { first, bytes });
+            }
+            Effect::SideSync { number } => self.order_pages(PageOrder::SideSync { number }),
+            Effect::PagesInstall { runs } => self.order_pages(PageOrder::Install { runs }),
+            Effect::SideDiscard => self.order_pages(PageOrder::SideDiscard),
             Effect::Forward { to, message } => {
                 self.parts.mesh.forward(self.parts.core, to, message);
             }
@@ -464,7 +496,7 @@ impl<P: Program, W: WalWriter> Core<P, W> {
         }
         let accepting = self.parts.acceptor.as_ref().and_then(Acceptor::deadline_us);
         let (closing, dialing) = (self.connections.deadline_us(), self.dialer.deadline_us());
-        let times = [self.effects.wake_at_us, closing, dialing, accepting];
+        let times = [self.effects.wake_at_us, closing, dialing, accepting, self.wal.deadline_us()];
         Ok(Next::Wait(times.into_iter().flatten().min()))
     }
 }

@@ -33,7 +33,7 @@ use std::{
 use engine::page::map::{Checksum, Corruption, PAGE_SIZE_BYTES, PageMap, PageNumber, checksum};
 use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
 
-use super::file_thread::Worker;
+use super::{file_thread::Worker, side_file::SideFile};
 use crate::error::Fault;
 
 /// Opens the page file and reads its two meta pages; one that is not there or cannot be read is
@@ -56,8 +56,16 @@ pub fn open(path: &Path) -> io::Result<(PageFileMap, PageWorker, [Option<Vec<u8>
         let mut bytes = vec![0; PAGE_SIZE_BYTES];
         file.read_exact_at(&mut bytes, slot * PAGE_SIZE_BYTES as u64).ok().map(|()| bytes)
     });
-    let worker = PageWorker { file: file.try_clone()?, length_pages: Arc::clone(&length_pages) };
-    Ok((PageFileMap::new(file, length_pages)?, worker, meta))
+    let installs = Arc::new(AtomicU64::new(0));
+    let mut side_path = path.as_os_str().to_owned();
+    side_path.push(SIDE_SUFFIX);
+    let worker = PageWorker {
+        file: file.try_clone()?,
+        length_pages: Arc::clone(&length_pages),
+        installs: Arc::clone(&installs),
+        side: SideFile::new(side_path.into()),
+    };
+    Ok((PageFileMap::new(file, length_pages, installs)?, worker, meta))
 }
 
 /// The map, as the engine sees it.
@@ -67,6 +75,8 @@ pub struct PageFileMap {
     file: File,
     /// Whole pages in the file; raised by the worker after it wrote.
     length_pages: Arc<AtomicU64>,
+    /// Raised by the worker after it put pages of a transfer into their places.
+    installs: Arc<AtomicU64>,
     state: RefCell<Verified>,
 }
 
@@ -75,6 +85,8 @@ pub struct PageFileMap {
 struct Verified {
     bits: Vec<u64>,
     scratch: Vec<u8>,
+    /// Installs that are taken into account.
+    installs: u64,
 }
 
 impl Verified {
@@ -113,7 +125,11 @@ fn bit_of(page: u64) -> (usize, u64) {
 }
 
 impl PageFileMap {
-    fn new(file: File, length_pages: Arc<AtomicU64>) -> io::Result<PageFileMap> {
+    fn new(
+        file: File,
+        length_pages: Arc<AtomicU64>,
+        installs: Arc<AtomicU64>,
+    ) -> io::Result<PageFileMap> {
         let mut reserved_bytes = RESERVED_BYTES;
         let map = loop {
             match map(&file, reserved_bytes) {
@@ -125,7 +141,19 @@ impl PageFileMap {
         };
         fault_signal::watch(map.as_ptr(), reserved_bytes);
         let state = RefCell::new(Verified::default());
-        Ok(PageFileMap { map, file, length_pages, state })
+        Ok(PageFileMap { map, file, length_pages, installs, state })
+    }
+
+    /// Whether the pages were verified. Pages put there by a transfer were not: after one, nothing
+    /// counts that was verified before it.
+    fn is_verified(&self, first: u64, count: u32) -> bool {
+        let installs = self.installs.load(Ordering::Acquire);
+        let mut state = self.state.borrow_mut();
+        if state.installs != installs {
+            state.installs = installs;
+            state.bits.clear();
+        }
+        state.has_all(first, count)
     }
 
     /// Whether the pages lie within the file and the map.
@@ -171,7 +199,7 @@ impl PageMap for PageFileMap {
         if !self.is_within(first.0, count) {
             return Err(Corruption { page: first, expected, found: None });
         }
-        if !self.state.borrow().has_all(first.0, count) {
+        if !self.is_verified(first.0, count) {
             self.verify(first, count, expected)?;
         }
         let offset = usize::try_from(first.0).expect("within the map") * PAGE_SIZE_BYTES;
@@ -241,6 +269,25 @@ pub enum PageOrder {
         /// How many.
         pages: u64,
     },
+    /// Write pages of a transfer into the side file.
+    SideWrite {
+        /// First page.
+        first: u64,
+        /// Whole pages.
+        bytes: Arc<[u8]>,
+    },
+    /// Sync the side file.
+    SideSync {
+        /// Number of the sync.
+        number: u64,
+    },
+    /// Copy runs of pages from the side file to their places, and sync.
+    Install {
+        /// First page and count of each, ascending.
+        runs: Vec<(u64, u64)>,
+    },
+    /// Delete the side file.
+    SideDiscard,
 }
 
 /// What it reports.
@@ -256,6 +303,13 @@ pub enum PageReport {
         /// The checkpoint's interval.
         interval: u64,
     },
+    /// What was written into the side file before is durable.
+    SideSynced {
+        /// Number of the sync.
+        number: u64,
+    },
+    /// The runs lie in their places and are durable there.
+    Installed,
 }
 
 /// Writes, syncs and punches, off the core.
@@ -263,6 +317,8 @@ pub enum PageReport {
 pub struct PageWorker {
     file: File,
     length_pages: Arc<AtomicU64>,
+    installs: Arc<AtomicU64>,
+    side: SideFile,
 }
 
 impl PageWorker {
@@ -326,6 +382,16 @@ impl PageWorker {
         self.file.sync_data().map_err(|error| Fault::Pages { what: "sync", first, error })
     }
 
+    fn install(&mut self, runs: &[(u64, u64)]) -> Result<(), Fault> {
+        let end = self.side.copy_to(&self.file, runs)?;
+        self.sync(2)?;
+        if !runs.is_empty() {
+            self.length_pages.fetch_max(end, Ordering::Release);
+        }
+        self.installs.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
     fn punch(&self, first: u64, pages: u64) -> Result<(), Fault> {
         use rustix::fs::{FallocateFlags, fallocate};
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
@@ -372,6 +438,22 @@ impl Worker for PageWorker {
             }
             PageOrder::Punch { first, pages } => {
                 self.punch(first, pages)?;
+                None
+            }
+            PageOrder::SideWrite { first, bytes } => {
+                self.side.write(first, &bytes)?;
+                None
+            }
+            PageOrder::SideSync { number } => {
+                self.side.sync()?;
+                Some(PageReport::SideSynced { number })
+            }
+            PageOrder::Install { runs } => {
+                self.install(&runs)?;
+                Some(PageReport::Installed)
+            }
+            PageOrder::SideDiscard => {
+                self.side.discard()?;
                 None
             }
         })
@@ -452,11 +534,12 @@ fn render_fault(line: &mut [u8; 128], page: Option<usize>) -> usize {
 /// Address space reserved: as much as a page file may ever grow to.
 const RESERVED_BYTES: usize = 1 << 40;
 const RESERVED_BYTES_MIN: usize = 1 << 32;
-/// A run longer than this is read into memory that is given back.
 /// Pages and runs written in one call: within what the kernel takes.
 const NEIGHBOURS_MAX: usize = 256;
-
+/// A run longer than this is read into memory that is given back.
 const SCRATCH_KEPT_BYTES_MAX: usize = 64 << 10;
+/// The side file is called as the page file with this at the end.
+const SIDE_SUFFIX: &str = ".side";
 
 #[cfg(test)]
 mod tests {
@@ -542,6 +625,34 @@ mod tests {
         let after = std::fs::metadata(&file.path).unwrap();
         assert_eq!(before.len(), after.len());
         assert!(after.blocks() < before.blocks());
+    }
+
+    #[test]
+    fn installed_pages_are_shown_and_verified_anew() {
+        let mut file = opened();
+        let (old, new) = (page(1, 4), page(2, 4));
+        file.worker.work(PageOrder::Write { pages: vec![(2, Arc::clone(&old))] }).unwrap();
+        assert_eq!(file.map.pages(PageNumber(2), 4, checksum(&old)).unwrap(), &old[..]);
+        for first in [2, 20] {
+            let bytes = Arc::clone(&new);
+            assert_eq!(file.worker.work(PageOrder::SideWrite { first, bytes }).unwrap(), None);
+        }
+        let synced = file.worker.work(PageOrder::SideSync { number: 8 }).unwrap();
+        assert_eq!(synced, Some(PageReport::SideSynced { number: 8 }));
+        // The old pages serve until the order to install.
+        assert_eq!(file.map.pages(PageNumber(2), 4, checksum(&old)).unwrap(), &old[..]);
+        let order = PageOrder::Install { runs: vec![(2, 4), (20, 4)] };
+        assert_eq!(file.worker.work(order).unwrap(), Some(PageReport::Installed));
+        let error = file.map.pages(PageNumber(2), 4, checksum(&old)).unwrap_err();
+        assert_eq!(error.found, Some(checksum(&new)));
+        for first in [2, 20] {
+            let read = file.map.pages(PageNumber(first), 4, checksum(&new)).unwrap();
+            assert_eq!(read, &new[..]);
+        }
+        assert_eq!(file.worker.work(PageOrder::SideDiscard).unwrap(), None);
+        let mut side = file.path.clone().into_os_string();
+        side.push(".side");
+        assert!(!std::path::Path::new(&side).exists());
     }
 
     #[test]

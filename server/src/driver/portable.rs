@@ -1,7 +1,7 @@
 //! The portable driver: a thread a core, epoll, and the WAL written by a thread of its own. It runs
 //! wherever Linux does, without io_uring.
 
-use super::{Core, CoreParts, Next, Program, wal_writer::ThreadWalWriter};
+use super::{CoreParts, Program, run_until_stopped, wal_writer::ThreadWalWriter};
 use crate::error::Fault;
 
 /// Runs one core on the calling thread until its program has stopped.
@@ -13,10 +13,5 @@ pub fn run<P: Program>(program: P, parts: CoreParts, cpu: Option<usize>) -> Resu
     }
     let waker = parts.mesh.waker(parts.core).clone();
     let wal = ThreadWalWriter::start(waker).map_err(Fault::Wait)?;
-    let mut core = Core::new(program, wal, None, parts).map_err(Fault::Wait)?;
-    let mut next = Next::Again;
-    while next != Next::Stopped {
-        next = core.turn(next, true)?;
-    }
-    Ok(())
+    run_until_stopped(program, wal, None, parts)
 }

@@ -32,6 +32,10 @@ pub trait WalWriter {
     fn is_quiet(&mut self) -> bool;
     /// Whether no write is under way.
     fn is_idle(&self) -> bool;
+    /// When `completed` is to be asked though no event came, in microseconds.
+    fn deadline_us(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A file, a place in it, and the bytes.

@@ -16,25 +16,20 @@ use std::{io, os::fd::AsFd};
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
-use super::{Core, CoreParts, Next, Program};
+use super::{CoreParts, Program, run_until_stopped};
 use crate::error::Fault;
 use ring::RingWalWriter;
 
 /// Runs one core on the calling thread until its program has stopped. With a `cpu` the thread is
 /// pinned to it.
 pub fn run<P: Program>(program: P, parts: CoreParts, cpu: Option<usize>) -> Result<(), Fault> {
-    executor(cpu).map_err(Fault::Wait)?.run(turn_until_stopped(program, parts))
+    executor(cpu).map_err(Fault::Wait)?.run(run_here(program, parts))
 }
 
-async fn turn_until_stopped<P: Program>(program: P, parts: CoreParts) -> Result<(), Fault> {
+async fn run_here<P: Program>(program: P, parts: CoreParts) -> Result<(), Fault> {
     let wal = RingWalWriter::new().map_err(Fault::Wait)?;
     let event = wal.event_file().try_clone_to_owned().map_err(Fault::Wait)?;
-    let mut core = Core::new(program, wal, Some(event.as_fd()), parts).map_err(Fault::Wait)?;
-    let mut next = Next::Again;
-    while next != Next::Stopped {
-        next = core.turn(next, true)?;
-    }
-    Ok(())
+    run_until_stopped(program, wal, Some(event.as_fd()), parts)
 }
 
 /// An executor that pins as little memory as glommio allows: it needs none of it.
