@@ -1,8 +1,9 @@
 //! Listeners: bound before anything else starts, and the accepting.
 //!
 //! Invariants: a client can connect only after `Effect::Serve`, a peer from the start, because a
-//! member serves only when it has heard of its peers; peers' connections are core 0's; when files run out accepting pauses
-//! for a while instead of spinning; which core serves a connection is decided by shard::placement.
+//! member serves only when it has heard of its peers; peers' connections are core 0's; when files
+//! run out accepting pauses for a while instead of spinning; which core serves a client's
+//! connection is decided by shard::placement.
 
 use std::{io, net::SocketAddr, os::fd::OwnedFd, os::unix::fs::FileTypeExt, sync::Arc};
 

@@ -1,8 +1,8 @@
 //! The WAL's own ring: each write and the sync linked to it are one chain, submitted by one call.
 //!
 //! The ring belongs to one thread (SINGLE_ISSUER) and runs its completions only when that thread
-//! enters it (DEFER_TASKRUN). Invariants: at each wake-up the ring is entered, then the eventfd read,
-//! then the completions taken. Entering posts completions, which makes the eventfd ready again:
+//! enters it (DEFER_TASKRUN). Invariants: at each wake-up the ring is entered, then the eventfd
+//! read, then the completions taken. Entering posts completions, which makes the eventfd ready again:
 //! read before, it would wake the core a second time for nothing. What happens after the entry and
 //! before the read is not lost: it has set the ring's TASKRUN flag or is in the queue, and both are
 //! looked at before every sleep. Without TASKRUN_FLAG and the entry the eventfd would fire once
