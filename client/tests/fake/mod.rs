@@ -5,10 +5,11 @@ use engine::api::{
     DeleteRangeResponse, Event, EventList, EventType, KeyValue, PutResponse, RangeResponse,
     TxnResponse, range_contains,
 };
-use net::etcd::status::{LEASE_NOT_FOUND, STOPPED, Status};
+use net::etcd::status::{LEASE_NOT_FOUND, MEMBER_NOT_FOUND, STOPPED, Status};
 use net::wire::{
-    Delivery, FeedOutcome, Flow, LeaseTimeToLive, MemberStatus, Outbox, Reply, ReplyHeader,
-    Request, ServerIdentity, ServerLimits, WatchCanceled, WireApplication, WireSession,
+    ClusterMember, ClusterRequest, Delivery, FeedOutcome, Flow, LeaseTimeToLive, MemberStatus,
+    Outbox, Reply, ReplyHeader, Request, ServerIdentity, ServerLimits, WatchCanceled,
+    WireApplication, WireSession,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -33,6 +34,8 @@ pub struct World {
     /// Said to every connection, once each.
     pub hint: Option<String>,
     pub going_away: bool,
+    /// The members of its cluster.
+    pub members: Vec<ClusterMember>,
     /// Each lease's time to live; a renewal of any other answers 0.
     pub leases: BTreeMap<i64, i64>,
     /// Most requests that came in one segment.
@@ -123,6 +126,12 @@ enum Answered {
     TimeToLive(LeaseTimeToLive),
     Leases(Vec<i64>),
     Status(Box<MemberStatus>),
+    MemberList(Vec<ClusterMember>),
+    MemberAdd(u64, Vec<ClusterMember>),
+    MemberRemove(Vec<ClusterMember>),
+    MemberUpdate(Vec<ClusterMember>),
+    MemberPromote(Vec<ClusterMember>),
+    MoveLeader,
     Failed(Status),
 }
 
@@ -176,7 +185,54 @@ impl WireApplication for App {
         Flow::Continue
     }
 
+    fn on_cluster_request(
+        &mut self,
+        _: &mut Outbox,
+        request_id: u64,
+        request: ClusterRequest<'_>,
+    ) -> Flow {
+        let mut world = self.world.lock().unwrap();
+        world.requests += 1;
+        let answer = answer_of_cluster(&mut world.members, request);
+        self.answers.push((request_id, answer));
+        Flow::Continue
+    }
+
     fn on_watch_credit(&mut self, _: &mut Outbox, _: u64, _: i64) {}
+}
+
+fn answer_of_cluster(members: &mut Vec<ClusterMember>, request: ClusterRequest<'_>) -> Answered {
+    let mut change = |id, change: &dyn Fn(&mut ClusterMember)| {
+        let found = members.iter_mut().find(|member| member.id == id);
+        let is_found = found.map(change).is_some();
+        is_found.then(|| members.clone())
+    };
+    let owned = |urls: Vec<&str>| urls.into_iter().map(str::to_owned).collect::<Vec<String>>();
+    let answer = match request {
+        ClusterRequest::MemberList { .. } => Some(Answered::MemberList(members.clone())),
+        ClusterRequest::MemberAdd { is_learner, peer_urls } => {
+            let id = 0x100 + members.len() as u64;
+            let peer_urls = owned(peer_urls);
+            members.push(ClusterMember { id, peer_urls, is_learner, ..ClusterMember::default() });
+            Some(Answered::MemberAdd(id, members.clone()))
+        }
+        ClusterRequest::MemberRemove { id } => {
+            let count = members.len();
+            members.retain(|member| member.id != id);
+            (members.len() < count).then(|| Answered::MemberRemove(members.clone()))
+        }
+        ClusterRequest::MemberUpdate { id, peer_urls } => {
+            let peer_urls = owned(peer_urls);
+            change(id, &|member| member.peer_urls = peer_urls.clone()).map(Answered::MemberUpdate)
+        }
+        ClusterRequest::MemberPromote { id } => {
+            change(id, &|member| member.is_learner = false).map(Answered::MemberPromote)
+        }
+        ClusterRequest::MoveLeader { target_id } => {
+            change(target_id, &|_target| {}).map(|_members| Answered::MoveLeader)
+        }
+    };
+    answer.unwrap_or(Answered::Failed(MEMBER_NOT_FOUND))
 }
 
 fn answer(world: &mut World, request: Request<'_>) -> Answered {
@@ -271,6 +327,12 @@ impl App {
                 Answered::TimeToLive(lease) => Reply::LeaseTimeToLive { revision, lease },
                 Answered::Leases(ids) => Reply::Leases { revision, ids },
                 Answered::Status(status) => Reply::Status { revision, status },
+                Answered::MemberList(members) => Reply::MemberList { members },
+                Answered::MemberAdd(id, members) => Reply::MemberAdd { id: *id, members },
+                Answered::MemberRemove(members) => Reply::MemberRemove { members },
+                Answered::MemberUpdate(members) => Reply::MemberUpdate { members },
+                Answered::MemberPromote(members) => Reply::MemberPromote { members },
+                Answered::MoveLeader => Reply::MoveLeader,
                 Answered::Failed(status) => {
                     outbox.error(*id, status);
                     continue;

@@ -11,7 +11,7 @@ pub struct CtlArguments {
     /// Addresses of the binary port, separated by commas
     #[arg(long, global = true, value_delimiter = ',', default_value = "127.0.0.1:2378")]
     pub(super) endpoints: Vec<String>,
-    /// Output format: simple, json or fields
+    /// Output format: simple, json, fields, or table for members and endpoints
     #[arg(long, short = 'w', global = true, default_value = "simple")]
     pub(super) write_out: String,
     /// Print byte strings as hex
@@ -54,8 +54,16 @@ pub(super) enum CtlCommand {
     /// Prints out the status of the endpoints
     Status,
     /// Endpoint related commands
+    Endpoint(EndpointArguments),
+    /// Membership related commands
     #[command(subcommand)]
-    Endpoint(EndpointCommand),
+    Member(MemberCommand),
+    /// Transfers leadership to another member
+    MoveLeader {
+        /// ID of that member, in hexadecimal
+        #[arg(num_args = 0..)]
+        words: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -220,12 +228,64 @@ pub(super) struct CompactionArguments {
     pub(super) physical: bool,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct EndpointArguments {
+    /// Use all endpoints from the cluster member list
+    #[arg(long, global = true)]
+    pub(super) cluster: bool,
+    #[command(subcommand)]
+    pub(super) command: EndpointCommand,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub(super) enum EndpointCommand {
     /// Prints out the status of the endpoints
     Status,
     /// Checks the healthiness of the endpoints
     Health,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum MemberCommand {
+    /// Lists all members in the cluster
+    List {
+        /// Linearizable(l) or Serializable(s)
+        #[arg(long, default_value = "l")]
+        consistency: String,
+    },
+    /// Adds a member into the cluster
+    Add {
+        /// Its name
+        #[arg(num_args = 0..)]
+        words: Vec<String>,
+        /// Comma separated peer URLs for the new member
+        #[arg(long, default_value = "")]
+        peer_urls: String,
+        /// Indicates if the new member is raft learner
+        #[arg(long)]
+        learner: bool,
+    },
+    /// Removes a member from the cluster
+    Remove {
+        /// Member ID, in hexadecimal
+        #[arg(num_args = 0..)]
+        words: Vec<String>,
+    },
+    /// Updates a member in the cluster
+    Update {
+        /// Member ID, in hexadecimal
+        #[arg(num_args = 0..)]
+        words: Vec<String>,
+        /// Comma separated peer URLs for the updated member
+        #[arg(long, default_value = "")]
+        peer_urls: String,
+    },
+    /// Promotes a non-voting member in the cluster
+    Promote {
+        /// Member ID, in hexadecimal
+        #[arg(num_args = 0..)]
+        words: Vec<String>,
+    },
 }
 
 /// One line of a transaction's branch: the same words as on the command line.

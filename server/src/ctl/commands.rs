@@ -1,12 +1,14 @@
 //! What the commands do: arguments to requests, requests to the server, answers to the printer.
 
 use super::arguments::{
-    CompactionArguments, CtlArguments, CtlCommand, DelArguments, GetArguments, PutArguments,
-    TxnArguments,
+    CompactionArguments, CtlArguments, CtlCommand, DelArguments, GetArguments, MemberCommand,
+    PutArguments, TxnArguments,
 };
 use super::printer::{Format, Printer, Shown};
 use super::txn_text::TxnText;
-use super::{EXIT_BAD_ARGUMENTS, EXIT_BAD_FEATURE, EXIT_ERROR, Failure, lease, status, watch};
+use super::{
+    EXIT_BAD_ARGUMENTS, EXIT_BAD_FEATURE, EXIT_ERROR, Failure, lease, member, status, watch,
+};
 use corestone_client::{
     Client, DeleteRangeRequest, Options, PutRequest, RangeRequest, SortOrder, SortTarget, Txn,
     prefix_end,
@@ -18,6 +20,7 @@ use std::os::unix::ffi::OsStringExt;
 /// Runs a command to its end; what it shows goes to `out`.
 pub(super) async fn run<W: Write>(arguments: CtlArguments, out: W) -> Result<(), Failure> {
     let format = Format::of(&arguments.write_out)?;
+    check_format(format, &arguments.command)?;
     let mut printer = Printer::new(format, arguments.hex, out);
     let options = options(&arguments);
     match arguments.command {
@@ -39,9 +42,30 @@ pub(super) async fn run<W: Write>(arguments: CtlArguments, out: W) -> Result<(),
             run_compaction(compaction, options, &mut printer).await?
         }
         CtlCommand::Status => status::run_status(options, &mut printer).await?,
-        CtlCommand::Endpoint(command) => status::run(command, options, &mut printer).await?,
+        CtlCommand::Endpoint(endpoint) => status::run(endpoint, options, &mut printer).await?,
+        CtlCommand::Member(command) => member::run(command, options, &mut printer).await?,
+        CtlCommand::MoveLeader { words } => {
+            member::move_leader(&words, options, &mut printer).await?;
+        }
     }
     Ok(())
+}
+
+/// A format that a command does not have is refused before anything is done: etcdctl says so when
+/// the change has happened.
+fn check_format(format: Format, command: &CtlCommand) -> Result<(), Failure> {
+    let is_shown = match (format, command) {
+        (Format::Simple | Format::Json, _) => true,
+        (_, CtlCommand::Member(MemberCommand::List { .. })) => true,
+        (_, CtlCommand::Endpoint(_) | CtlCommand::Status) => true,
+        (_, CtlCommand::Member(_)) => false,
+        (format, _) => format == Format::Fields,
+    };
+    if is_shown {
+        return Ok(());
+    }
+    let message = format!("{} not supported as output format", format.name());
+    Err(Failure::new(EXIT_BAD_FEATURE, message))
 }
 
 fn options(arguments: &CtlArguments) -> Options {

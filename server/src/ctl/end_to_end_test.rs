@@ -7,6 +7,7 @@ use super::{
     Failure, commands, exit_code_of,
 };
 use clap::Parser;
+use corestone_client::ClusterMember;
 
 async fn run(server: &FakeServer, words: &[&str]) -> Result<String, Failure> {
     let endpoint = format!("--endpoints={}", server.address);
@@ -57,6 +58,81 @@ async fn commands_print_what_etcdctl_prints() {
     let health = run(&server, &["endpoint", "health"]).await.unwrap();
     let healthy = format!("{} is healthy: successfully committed proposal", server.address);
     assert!(health.starts_with(&healthy), "{health}");
+}
+
+#[tokio::test]
+async fn members_come_and_go() {
+    let server = FakeServer::start(5).await;
+    let endpoint = format!("http://{}", server.address);
+    server.change(|world| {
+        world.members.push(ClusterMember {
+            id: 5,
+            name: "m1".to_owned(),
+            peer_urls: vec!["http://a:2380".to_owned()],
+            client_urls: vec![endpoint.clone()],
+            is_learner: false,
+        });
+    });
+    let added = "Member              101 added as learner to cluster               2c\n\n\
+                 ETCD_NAME=\"m2\"\n\
+                 ETCD_INITIAL_CLUSTER=\"m1=http://a:2380,m2=http://b:1,m2=http://c:1\"\n\
+                 ETCD_INITIAL_ADVERTISE_PEER_URLS=\"http://b:1,http://c:1\"\n\
+                 ETCD_INITIAL_CLUSTER_STATE=\"existing\"\n";
+    let add = ["member", "add", "m2", "--peer-urls=http://b:1,http://c:1", "--learner"];
+    prints(&server, &add, added).await;
+    let list = format!(
+        "5, started, m1, http://a:2380, {endpoint}, false\n\
+         101, unstarted, , http://b:1,http://c:1, , true\n"
+    );
+    prints(&server, &["member", "list"], &list).await;
+    prints(&server, &["member", "list", "--consistency=s"], &list).await;
+    let promoted = "Member              101 promoted in cluster               2c\n";
+    prints(&server, &["member", "promote", "101"], promoted).await;
+    let updated = "Member              101 updated in cluster               2c\n";
+    prints(&server, &["member", "update", "101", "--peer-urls=http://d:1"], updated).await;
+    assert!(run(&server, &["member", "list"]).await.unwrap().contains("http://d:1, , false"));
+    let moved = "Leadership transferred from 5 to 101\n";
+    prints(&server, &["move-leader", "101"], moved).await;
+    let removed = "Member              101 removed from cluster               2c\n";
+    prints(&server, &["member", "remove", "101"], removed).await;
+    // The one member that is left told its client URL.
+    let status = run(&server, &["endpoint", "status", "--cluster"]).await.unwrap();
+    assert!(status.starts_with(&format!("{endpoint}, 5, 9.9.9")), "{status}");
+    let health = run(&server, &["endpoint", "--cluster", "health", "-w", "table"]).await.unwrap();
+    assert!(health.contains(&endpoint) && health.contains("true"), "{health}");
+}
+
+#[tokio::test]
+async fn member_commands_refuse_what_etcdctl_refuses() {
+    let server = FakeServer::start(7).await;
+    let bad = EXIT_BAD_ARGUMENTS;
+    fails(&server, &["member", "add"], bad, "member name not provided").await;
+    fails(&server, &["member", "add", "a"], bad, "member peer urls not provided").await;
+    fails(&server, &["member", "add", "a", "b"], bad, "too many arguments").await;
+    fails(&server, &["member", "remove"], bad, "member ID is not provided").await;
+    fails(&server, &["member", "update", "1"], bad, "member peer urls not provided").await;
+    let why = "bad member ID arg (strconv.ParseUint: parsing \"zz\": invalid syntax), expecting ID \
+               in Hex";
+    for command in ["remove", "promote"] {
+        fails(&server, &["member", command, "zz"], bad, why).await;
+    }
+    let why = "strconv.ParseUint: parsing \"+1\": invalid syntax";
+    fails(&server, &["move-leader", "+1"], bad, why).await;
+    fails(&server, &["move-leader"], bad, "move-leader command needs 1 argument").await;
+    // It says that 5 leads, and is 7.
+    let why = format!("no leader endpoint given at [{}]", server.address);
+    fails(&server, &["move-leader", "7"], bad, &why).await;
+    let why = "etcdserver: member not found";
+    fails(&server, &["member", "remove", "12"], EXIT_ERROR, why).await;
+    let why = "unknown consistency flag \"x\"";
+    fails(&server, &["member", "list", "--consistency=x"], EXIT_BAD_FEATURE, why).await;
+    let asked = server.see(|world| world.requests);
+    for format in ["table", "fields"] {
+        let why = format!("{format} not supported as output format");
+        let add = ["member", "add", "a", "--peer-urls=http://b:1", "-w", format];
+        fails(&server, &add, EXIT_BAD_FEATURE, &why).await;
+    }
+    assert_eq!(server.see(|world| world.requests), asked, "nothing was done");
 }
 
 #[tokio::test]

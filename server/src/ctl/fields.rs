@@ -1,10 +1,10 @@
 //! The fields format: one `"Name" : value` a line, every field.
 
-use super::printer::{Shown, Style};
+use super::printer::{EndpointHealth, Shown, Style};
 use super::quoted::quote;
 use corestone_client::{
-    EventType, Granted, KeyValue, LeaseTimeToLive, MemberStatus, ResponseHeader, ResponseOp,
-    TxnResponse,
+    ClusterMember, EventType, Granted, KeyValue, LeaseTimeToLive, MemberStatus, ResponseHeader,
+    ResponseOp, TxnResponse,
 };
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -20,6 +20,9 @@ pub(super) fn show(
         Shown::Watch(message) => {
             fields.header(&ResponseHeader { revision: message.revision, ..*header })?;
         }
+        // Each endpoint has a header of its own, or none.
+        Shown::Statuses(_) | Shown::Healths(_) => {}
+        Shown::Members(_) => fields.header_of_cluster(header)?,
         _ => fields.header(header)?,
     }
     match shown {
@@ -49,7 +52,15 @@ pub(super) fn show(
         Shown::LeaseRevoke { .. } => Ok(()),
         Shown::LeaseTimeToLive { lease, .. } => fields.time_to_live(lease),
         Shown::Leases(ids) => ids.iter().try_for_each(|id| fields.lease_id("ID", *id)),
-        Shown::Status { endpoint, status } => fields.status(header, endpoint, status),
+        Shown::Statuses(statuses) => statuses.iter().try_for_each(|one| {
+            fields.header(&one.header)?;
+            fields.status(&one.header, &one.endpoint, &one.status)
+        }),
+        Shown::Healths(healths) => healths.iter().try_for_each(|health| fields.health(health)),
+        Shown::Members(members) => members.iter().try_for_each(|member| fields.member(member)),
+        Shown::MemberAdd { .. } | Shown::MemberChange { .. } => {
+            unreachable!("refused before it was done")
+        }
     }
 }
 
@@ -80,6 +91,33 @@ impl Fields<'_> {
         self.id("MemberID", header.member_id)?;
         self.field("Revision", header.revision)?;
         self.field("RaftTerm", header.raft_term)
+    }
+
+    /// The header of an answer about the cluster, which is of no revision.
+    fn header_of_cluster(&mut self, header: &ResponseHeader) -> io::Result<()> {
+        self.id("ClusterID", header.cluster_id)?;
+        self.id("MemberID", header.member_id)?;
+        self.field("RaftTerm", header.raft_term)
+    }
+
+    fn member(&mut self, member: &ClusterMember) -> io::Result<()> {
+        self.id("ID", member.id)?;
+        self.field("Name", quote(member.name.as_bytes()))?;
+        let urls = |name| move |url: &String| (name, quote(url.as_bytes()));
+        let peer_urls = member.peer_urls.iter().map(urls("PeerURL"));
+        for (name, url) in peer_urls.chain(member.client_urls.iter().map(urls("ClientURL"))) {
+            self.field(name, url)?;
+        }
+        self.field("IsLearner", member.is_learner)?;
+        writeln!(self.out)
+    }
+
+    fn health(&mut self, health: &EndpointHealth) -> io::Result<()> {
+        self.field("Endpoint", quote(health.endpoint.as_bytes()))?;
+        self.field("Health", health.is_healthy())?;
+        self.field("Took", format_args!("{:?}", health.took))?;
+        self.field("Error", &health.error)?;
+        writeln!(self.out)
     }
 
     fn kv(&mut self, prefix: &str, kv: KeyValue<'_>) -> io::Result<()> {

@@ -1,18 +1,19 @@
 //! The JSON format: field names and their order are those of etcd's Go structures, byte strings
 //! are base64, zeros are left out where Go leaves them out.
 
-use super::printer::Shown;
+use super::printer::{EndpointHealth, EndpointStatus, Shown, Style};
 use corestone_client::{
-    DeleteRangeResponse, EventType, KeyValue, KvList, MemberStatus, PutResponse, RangeResponse,
-    ResponseHeader, ResponseOp, TxnResponse, WatchMessage,
+    ClusterMember, DeleteRangeResponse, EventType, KeyValue, KvList, MemberStatus, PutResponse,
+    RangeResponse, ResponseHeader, ResponseOp, TxnResponse, WatchMessage,
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::io;
 
 pub(super) fn show(
     out: &mut Vec<u8>,
     header: &ResponseHeader,
     shown: &Shown<'_>,
+    style: Style,
 ) -> io::Result<()> {
     let header = Header::of(header);
     match shown {
@@ -39,8 +40,21 @@ pub(super) fn show(
             let leases = ids.iter().map(|id| LeaseId { id: *id }).collect();
             line(out, &Leases { header, leases })
         }
-        Shown::Status { endpoint, status } => {
-            line(out, &[Endpoint { endpoint, status: Status::of(header, status) }])
+        Shown::Statuses(statuses) => {
+            let endpoints: Vec<Endpoint<'_>> = statuses.iter().map(Endpoint::of).collect();
+            // etcdctl shows an empty list so.
+            line(out, &(!endpoints.is_empty()).then_some(endpoints))
+        }
+        Shown::Healths(healths) => {
+            line(out, &healths.iter().map(Health::of).collect::<Vec<Health<'_>>>())
+        }
+        Shown::Members(list) if style.hex => line(out, &Members::of(header, None, list, Id::Hex)),
+        Shown::Members(list) => line(out, &Members::of(header, None, list, Id::Decimal)),
+        Shown::MemberAdd { added, .. } => {
+            line(out, &Members::of(header, Some(added.id), &added.members, Id::Decimal))
+        }
+        Shown::MemberChange { members, .. } => {
+            line(out, &Members::of(header, None, members, Id::Decimal))
         }
     }
 }
@@ -295,6 +309,106 @@ struct Leases {
 #[derive(Serialize)]
 struct LeaseId {
     id: i64,
+}
+
+/// An id, in the style asked for.
+#[derive(Clone, Copy)]
+enum Id {
+    Decimal(u64),
+    Hex(u64),
+}
+
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Id::Decimal(id) => to.serialize_u64(*id),
+            Id::Hex(id) => to.collect_str(&format_args!("{id:x}")),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ClusterHeader {
+    cluster_id: Id,
+    member_id: Id,
+    #[serde(skip_serializing_if = "is_zero_unsigned")]
+    raft_term: u64,
+}
+
+#[derive(Serialize)]
+struct Member<'a> {
+    #[serde(rename = "ID")]
+    id: Id,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    #[serde(rename = "peerURLs", skip_serializing_if = "<[String]>::is_empty")]
+    peer_urls: &'a [String],
+    #[serde(rename = "clientURLs", skip_serializing_if = "<[String]>::is_empty")]
+    client_urls: &'a [String],
+    #[serde(rename = "isLearner", skip_serializing_if = "is_false")]
+    is_learner: bool,
+}
+
+#[derive(Serialize)]
+struct Members<'a> {
+    header: ClusterHeader,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    member: Option<Member<'a>>,
+    members: Vec<Member<'a>>,
+}
+
+impl<'a> Members<'a> {
+    fn of(
+        header: Header,
+        added: Option<u64>,
+        members: &'a [ClusterMember],
+        id: fn(u64) -> Id,
+    ) -> Members<'a> {
+        let shown = |member: &'a ClusterMember| Member {
+            id: id(member.id),
+            name: &member.name,
+            peer_urls: &member.peer_urls,
+            client_urls: &member.client_urls,
+            is_learner: member.is_learner,
+        };
+        let Header { cluster_id, member_id, raft_term, .. } = header;
+        Members {
+            header: ClusterHeader {
+                cluster_id: id(cluster_id),
+                member_id: id(member_id),
+                raft_term,
+            },
+            member: members.iter().find(|member| Some(member.id) == added).map(shown),
+            members: members.iter().map(shown).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Health<'a> {
+    endpoint: &'a str,
+    health: bool,
+    took: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    error: &'a str,
+}
+
+impl<'a> Health<'a> {
+    fn of(health: &'a EndpointHealth) -> Health<'a> {
+        Health {
+            endpoint: &health.endpoint,
+            health: health.is_healthy(),
+            took: format!("{:?}", health.took),
+            error: &health.error,
+        }
+    }
+}
+
+impl<'a> Endpoint<'a> {
+    fn of(one: &'a EndpointStatus) -> Endpoint<'a> {
+        let status = Status::of(Header::of(&one.header), &one.status);
+        Endpoint { endpoint: &one.endpoint, status }
+    }
 }
 
 #[derive(Serialize)]

@@ -9,10 +9,12 @@ mod commands;
 mod fields;
 mod json;
 mod lease;
+mod member;
 mod printer;
 mod quoted;
 mod simple;
 mod status;
+mod table;
 mod txn_text;
 mod watch;
 

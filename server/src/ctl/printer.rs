@@ -1,17 +1,19 @@
 //! Answers on standard output, in the format asked for.
 
-use super::{EXIT_BAD_FEATURE, Failure, fields, json, simple};
+use super::{EXIT_BAD_FEATURE, Failure, fields, json, simple, table};
 use corestone_client::{
-    DeleteRangeResponse, Granted, LeaseTimeToLive, MemberStatus, PutResponse, RangeResponse,
-    ResponseHeader, TxnResponse, WatchMessage,
+    ClusterMember, DeleteRangeResponse, Granted, LeaseTimeToLive, MemberAdded, MemberStatus,
+    PutResponse, RangeResponse, ResponseHeader, TxnResponse, WatchMessage,
 };
 use std::io::{self, Write};
+use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Simple,
     Json,
     Fields,
+    Table,
 }
 
 impl Format {
@@ -20,13 +22,56 @@ impl Format {
             "simple" => Ok(Format::Simple),
             "json" => Ok(Format::Json),
             "fields" => Ok(Format::Fields),
-            "table" | "protobuf" => {
-                let message = format!("{name} not supported as output format");
+            "table" => Ok(Format::Table),
+            "protobuf" => {
+                let message = "protobuf not supported as output format";
                 Err(Failure::new(EXIT_BAD_FEATURE, message))
             }
             _ => Err(Failure::new(EXIT_BAD_FEATURE, "unsupported output format")),
         }
     }
+}
+
+impl Format {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Format::Simple => "simple",
+            Format::Json => "json",
+            Format::Fields => "fields",
+            Format::Table => "table",
+        }
+    }
+}
+
+/// An endpoint and what it said of itself.
+#[derive(Debug)]
+pub(super) struct EndpointStatus {
+    pub(super) endpoint: String,
+    pub(super) header: ResponseHeader,
+    pub(super) status: MemberStatus,
+}
+
+/// Whether an endpoint answers.
+#[derive(Debug)]
+pub(super) struct EndpointHealth {
+    pub(super) endpoint: String,
+    pub(super) took: Duration,
+    /// Why it does not; empty if it does.
+    pub(super) error: String,
+}
+
+impl EndpointHealth {
+    pub(super) fn is_healthy(&self) -> bool {
+        self.error.is_empty()
+    }
+}
+
+/// What was done to a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MemberChange {
+    Removed,
+    Updated,
+    Promoted,
 }
 
 /// What can be shown.
@@ -41,7 +86,11 @@ pub(super) enum Shown<'a> {
     LeaseKeepAlive(Granted),
     LeaseTimeToLive { lease: &'a LeaseTimeToLive, keys: bool },
     Leases(&'a [i64]),
-    Status { endpoint: &'a str, status: &'a MemberStatus },
+    Statuses(&'a [EndpointStatus]),
+    Healths(&'a [EndpointHealth]),
+    Members(&'a [ClusterMember]),
+    MemberAdd { added: &'a MemberAdded, is_learner: bool },
+    MemberChange { id: u64, change: MemberChange, members: &'a [ClusterMember] },
 }
 
 /// How bytes are shown.
@@ -75,7 +124,8 @@ impl<W: Write> Printer<W> {
         let mut text = Vec::new();
         match self.format {
             Format::Simple => simple::show(&mut text, header, shown, self.style)?,
-            Format::Json => json::show(&mut text, header, shown)?,
+            Format::Json => json::show(&mut text, header, shown, self.style)?,
+            Format::Table => table::show(&mut text, shown)?,
             Format::Fields => fields::show(&mut text, header, shown, self.style)?,
         }
         self.out.write_all(&text)?;

@@ -1,11 +1,12 @@
 //! The three formats against what etcdctl 3.7.1 printed for the same answers.
 
-use super::printer::{Format, Printer, Shown};
+use super::printer::{EndpointHealth, EndpointStatus, Format, MemberChange, Printer, Shown};
 use corestone_client::{
-    DeleteRangeResponse, Event, EventList, EventType, Granted, KeyValue, KvList, LeaseTimeToLive,
-    MemberStatus, PutResponse, RangeResponse, ResponseHeader, ResponseOp, TxnResponse,
-    WatchMessage,
+    ClusterMember, DeleteRangeResponse, Event, EventList, EventType, Granted, KeyValue, KvList,
+    LeaseTimeToLive, MemberAdded, MemberStatus, PutResponse, RangeResponse, ResponseHeader,
+    ResponseOp, TxnResponse, WatchMessage,
 };
+use std::time::Duration;
 
 const HEADER: ResponseHeader = ResponseHeader {
     cluster_id: 13_455_796_455_940_752_355,
@@ -191,34 +192,182 @@ fn leases() {
     );
 }
 
+fn status() -> EndpointStatus {
+    EndpointStatus {
+        endpoint: "127.0.0.1:33791".to_owned(),
+        header: HEADER,
+        status: MemberStatus {
+            version: "3.7.1".to_owned(),
+            storage_version: "3.7.0".to_owned(),
+            db_size_bytes: 20_480,
+            db_size_in_use_bytes: 16_384,
+            db_size_quota_bytes: 2_147_483_648,
+            leader: HEADER.member_id,
+            raft_index: 28,
+            raft_applied_index: 28,
+            is_learner: false,
+            errors: Vec::new(),
+        },
+    }
+}
+
 #[test]
-fn a_members_status() {
-    let status = MemberStatus {
-        version: "3.7.1".to_owned(),
-        storage_version: "3.7.0".to_owned(),
-        db_size_bytes: 20_480,
-        db_size_in_use_bytes: 16_384,
-        db_size_quota_bytes: 2_147_483_648,
-        leader: HEADER.member_id,
-        raft_index: 28,
-        raft_applied_index: 28,
-        is_learner: false,
-        errors: Vec::new(),
-    };
-    let endpoint = "127.0.0.1:32379";
-    check(
-        &Shown::Status { endpoint, status: &status },
-        "127.0.0.1:32379, 628170c800dbcee, 3.7.1, 3.7.0, 20 kB, 16 kB, 20%, 2.1 GB, true, false, \
-         2, 28, 28, , , false\n",
-        "[{\"Endpoint\":\"127.0.0.1:32379\",\"Status\":{\"header\":{HEADER},\
+fn the_status_of_members() {
+    let simple = "127.0.0.1:33791, 628170c800dbcee, 3.7.1, 3.7.0, 20 kB, 16 kB, 20%, 2.1 GB, true, \
+                  false, 2, 28, 28, , , false\n";
+    let json = format!(
+        "{{\"Endpoint\":\"127.0.0.1:33791\",\"Status\":{{\"header\":{{{JSON_HEADER}}},\
          \"version\":\"3.7.1\",\"dbSize\":20480,\"leader\":443629905751424238,\"raftIndex\":28,\
          \"raftTerm\":2,\"raftAppliedIndex\":28,\"dbSizeInUse\":16384,\
-         \"storageVersion\":\"3.7.0\",\"dbSizeQuota\":2147483648,\"downgradeInfo\":{}}}]",
-        "\"Version\" : \"3.7.1\"\n\"StorageVersion\" : \"3.7.0\"\n\"DBSize\" : 20480\n\
-         \"DBSizeInUse\" : 16384\n\"DBSizeQuota\" : 2147483648\n\
+         \"storageVersion\":\"3.7.0\",\"dbSizeQuota\":2147483648,\"downgradeInfo\":{{}}}}}}"
+    );
+    let fields = format!(
+        "{FIELDS_HEADER}\"Version\" : \"3.7.1\"\n\"StorageVersion\" : \"3.7.0\"\n\
+         \"DBSize\" : 20480\n\"DBSizeInUse\" : 16384\n\"DBSizeQuota\" : 2147483648\n\
          \"Leader\" : 443629905751424238\n\"IsLearner\" : false\n\"RaftIndex\" : 28\n\
          \"RaftTerm\" : 2\n\"RaftAppliedIndex\" : 28\n\"Errors\" : []\n\
-         \"Endpoint\" : \"127.0.0.1:32379\"\n\"DowngradeTargetVersion\" : \"\"\n\
-         \"DowngradeEnabled\" : false\n\n",
+         \"Endpoint\" : \"127.0.0.1:33791\"\n\"DowngradeTargetVersion\" : \"\"\n\
+         \"DowngradeEnabled\" : false\n\n"
     );
+    let two = [status(), status()];
+    let shown = |format| shown(format, false, &Shown::Statuses(&two));
+    assert_eq!(shown(Format::Simple), simple.repeat(2));
+    assert_eq!(shown(Format::Json), format!("[{json},{json}]\n"));
+    assert_eq!(shown(Format::Fields), fields.repeat(2));
+    let rule = |text: &str| text.replace('x', "─");
+    let table = shown(Format::Table);
+    let lines: Vec<&str> = table.lines().collect();
+    let top =
+        "┌xxxxxxxxxxxxxxxxx┬xxxxxxxxxxxxxxxxx┬xxxxxxxxx┬xxxxxxxxxxxxxxxxx┬xxxxxxxxx┬xxxxxxxx┬";
+    assert!(lines[0].starts_with(&rule(top)), "{table}");
+    let names = "│    ENDPOINT     │       ID        │ VERSION │ STORAGE VERSION │ DB SIZE │ IN USE │ \
+                 PERCENTAGE NOT IN USE │ QUOTA  │ IS LEADER │ IS LEARNER │ RAFT TERM │ RAFT INDEX │ \
+                 RAFT APPLIED INDEX │ ERRORS │ DOWNGRADE TARGET VERSION │ DOWNGRADE ENABLED │";
+    assert_eq!(lines[1], names);
+    let row = "│ 127.0.0.1:33791 │ 628170c800dbcee │   3.7.1 │           3.7.0 │   20 kB │  16 kB │ \
+               \x20                 20% │ 2.1 GB │      true │      false │         2 │         28 │ \
+               \x20               28 │        │                          │             false │";
+    assert_eq!((lines[3], lines[4]), (row, row));
+    assert_eq!(lines.len(), 6);
+    assert_eq!(super::printer_test::shown(Format::Json, false, &Shown::Statuses(&[])), "null\n");
+}
+
+#[test]
+fn the_health_of_endpoints() {
+    let health = |endpoint: &str, took_ns, error: &str| EndpointHealth {
+        endpoint: endpoint.to_owned(),
+        took: Duration::from_nanos(took_ns),
+        error: error.to_owned(),
+    };
+    let healths = [
+        health("127.0.0.1:33791", 8_552_111, ""),
+        health("127.0.0.1:1", 300_732_225, "context deadline exceeded"),
+    ];
+    let shown = |format| shown(format, false, &Shown::Healths(&healths));
+    let simple = "127.0.0.1:33791 is healthy: successfully committed proposal: took = 8.552111ms\n";
+    assert_eq!(shown(Format::Simple), simple, "who is not is told on standard error");
+    let json = "[{\"endpoint\":\"127.0.0.1:33791\",\"health\":true,\"took\":\"8.552111ms\"},\
+                {\"endpoint\":\"127.0.0.1:1\",\"health\":false,\"took\":\"300.732225ms\",\
+                \"error\":\"context deadline exceeded\"}]\n";
+    assert_eq!(shown(Format::Json), json);
+    let fields = "\"Endpoint\" : \"127.0.0.1:33791\"\n\"Health\" : true\n\
+                  \"Took\" : 8.552111ms\n\"Error\" : \n\n\
+                  \"Endpoint\" : \"127.0.0.1:1\"\n\"Health\" : false\n\
+                  \"Took\" : 300.732225ms\n\"Error\" : context deadline exceeded\n\n";
+    assert_eq!(shown(Format::Fields), fields);
+    let table = "\
+┌─────────────────┬────────┬──────────────┬───────────────────────────┐
+│    ENDPOINT     │ HEALTH │     TOOK     │           ERROR           │
+├─────────────────┼────────┼──────────────┼───────────────────────────┤
+│ 127.0.0.1:33791 │   true │   8.552111ms │                           │
+│     127.0.0.1:1 │  false │ 300.732225ms │ context deadline exceeded │
+└─────────────────┴────────┴──────────────┴───────────────────────────┘
+";
+    assert_eq!(shown(Format::Table), table);
+}
+
+fn members() -> [ClusterMember; 2] {
+    [
+        ClusterMember {
+            id: 0xcc4a_c920_d46f_f089,
+            name: "m1".to_owned(),
+            peer_urls: vec!["http://127.0.0.1:33801".to_owned()],
+            client_urls: vec!["http://127.0.0.1:33791".to_owned()],
+            is_learner: false,
+        },
+        ClusterMember {
+            id: 0xf018_f300_3c16_5149,
+            peer_urls: vec!["http://127.0.0.1:33802".to_owned()],
+            is_learner: true,
+            ..ClusterMember::default()
+        },
+    ]
+}
+
+#[test]
+fn the_members_of_a_cluster() {
+    let members = members();
+    let header = ResponseHeader {
+        cluster_id: 0xa511_a62e_f3d4_eb6a,
+        member_id: members[0].id,
+        revision: 0,
+        raft_term: 2,
+    };
+    let shown = |format, hex, shown: &Shown<'_>| {
+        let mut out = Vec::new();
+        Printer::new(format, hex, &mut out).show(&header, shown).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let list = Shown::Members(&members);
+    let simple = "cc4ac920d46ff089, started, m1, http://127.0.0.1:33801, http://127.0.0.1:33791, \
+                  false\nf018f3003c165149, unstarted, , http://127.0.0.1:33802, , true\n";
+    assert_eq!(shown(Format::Simple, false, &list), simple);
+    let table = "\
+┌──────────────────┬───────────┬──────┬────────────────────────\
+┬────────────────────────┬────────────┐
+│        ID        │  STATUS   │ NAME │       PEER ADDRS       \
+│      CLIENT ADDRS      │ IS LEARNER │
+├──────────────────┼───────────┼──────┼────────────────────────\
+┼────────────────────────┼────────────┤
+│ cc4ac920d46ff089 │   started │   m1 │ http://127.0.0.1:33801 \
+│ http://127.0.0.1:33791 │      false │
+│ f018f3003c165149 │ unstarted │      │ http://127.0.0.1:33802 \
+│                        │       true │
+└──────────────────┴───────────┴──────┴────────────────────────\
+┴────────────────────────┴────────────┘
+";
+    assert_eq!(shown(Format::Table, false, &list), table);
+    let head = "{\"header\":{\"cluster_id\":11894470811451714410,\
+                \"member_id\":14720799474854129801,\"raft_term\":2},";
+    let started = "{\"ID\":14720799474854129801,\"name\":\"m1\",\
+                   \"peerURLs\":[\"http://127.0.0.1:33801\"],\
+                   \"clientURLs\":[\"http://127.0.0.1:33791\"]}";
+    let learner = "{\"ID\":17300845150877405513,\"peerURLs\":[\"http://127.0.0.1:33802\"],\
+                   \"isLearner\":true}";
+    let json = format!("{head}\"members\":[{started},{learner}]}}\n");
+    assert_eq!(shown(Format::Json, false, &list), json);
+    let hex = "{\"header\":{\"cluster_id\":\"a511a62ef3d4eb6a\",\
+               \"member_id\":\"cc4ac920d46ff089\",\"raft_term\":2},\
+               \"members\":[{\"ID\":\"cc4ac920d46ff089\",\"name\":\"m1\",\
+               \"peerURLs\":[\"http://127.0.0.1:33801\"],\
+               \"clientURLs\":[\"http://127.0.0.1:33791\"]}]}\n";
+    assert_eq!(shown(Format::Json, true, &Shown::Members(&members[..1])), hex);
+    let fields = "\"ClusterID\" : 11894470811451714410\n\"MemberID\" : 14720799474854129801\n\
+                  \"RaftTerm\" : 2\n\"ID\" : 14720799474854129801\n\"Name\" : \"m1\"\n\
+                  \"PeerURL\" : \"http://127.0.0.1:33801\"\n\
+                  \"ClientURL\" : \"http://127.0.0.1:33791\"\n\"IsLearner\" : false\n\n\
+                  \"ID\" : 17300845150877405513\n\"Name\" : \"\"\n\
+                  \"PeerURL\" : \"http://127.0.0.1:33802\"\n\"IsLearner\" : true\n\n";
+    assert_eq!(shown(Format::Fields, false, &list), fields);
+
+    let added = MemberAdded { id: members[1].id, members: members.to_vec() };
+    let json = format!("{head}\"member\":{learner},\"members\":[{started},{learner}]}}\n");
+    let add = Shown::MemberAdd { added: &added, is_learner: true };
+    assert_eq!(shown(Format::Json, false, &add), json);
+    let removed = MemberChange::Removed;
+    let change = Shown::MemberChange { id: 0x1f, change: removed, members: &members[..1] };
+    let line = "Member               1f removed from cluster a511a62ef3d4eb6a\n";
+    assert_eq!(shown(Format::Simple, false, &change), line);
+    let json = format!("{head}\"members\":[{started}]}}\n");
+    assert_eq!(shown(Format::Json, false, &change), json);
 }

@@ -1,8 +1,9 @@
 //! The simple format: for people, and for scripts that match etcdctl's words.
 
-use super::printer::{Shown, Style};
+use super::printer::{EndpointStatus, MemberChange, Shown, Style};
+use super::table::{member_row, status_row};
 use corestone_client::{
-    EventType, KeyValue, LeaseTimeToLive, MemberStatus, ResponseHeader, ResponseOp, TxnResponse,
+    EventType, KeyValue, LeaseTimeToLive, ResponseHeader, ResponseOp, TxnResponse,
 };
 use std::io::{self, Write};
 
@@ -49,7 +50,37 @@ pub(super) fn show(
             writeln!(out, "found {} leases", ids.len())?;
             ids.iter().try_for_each(|id| writeln!(out, "{id:016x}"))
         }
-        Shown::Status { endpoint, status } => show_status(out, header, endpoint, status),
+        Shown::Statuses(statuses) => {
+            statuses.iter().try_for_each(|EndpointStatus { endpoint, header, status }| {
+                writeln!(out, "{}", status_row(endpoint, header, status).join(", "))
+            })
+        }
+        Shown::Healths(healths) => healths.iter().try_for_each(|health| {
+            let (endpoint, took) = (&health.endpoint, health.took);
+            match health.is_healthy() {
+                true => writeln!(
+                    out,
+                    "{endpoint} is healthy: successfully committed proposal: took = {took:?}"
+                ),
+                // Those go to standard error.
+                false => Ok(()),
+            }
+        }),
+        Shown::Members(members) => {
+            members.iter().try_for_each(|member| writeln!(out, "{}", member_row(member).join(", ")))
+        }
+        Shown::MemberAdd { added, is_learner } => {
+            let added_as = if *is_learner { "added as learner" } else { "added" };
+            writeln!(out, "Member {:16x} {added_as} to cluster {:16x}", added.id, header.cluster_id)
+        }
+        Shown::MemberChange { id, change, .. } => {
+            let done = match change {
+                MemberChange::Removed => "removed from",
+                MemberChange::Updated => "updated in",
+                MemberChange::Promoted => "promoted in",
+            };
+            writeln!(out, "Member {id:16x} {done} cluster {:16x}", header.cluster_id)
+        }
     }
 }
 
@@ -105,38 +136,8 @@ fn show_time_to_live(out: &mut Vec<u8>, lease: &LeaseTimeToLive, keys: bool) -> 
     writeln!(out)
 }
 
-fn show_status(
-    out: &mut Vec<u8>,
-    header: &ResponseHeader,
-    endpoint: &str,
-    status: &MemberStatus,
-) -> io::Result<()> {
-    let (size, in_use) = (status.db_size_bytes, status.db_size_in_use_bytes);
-    let not_in_use_percent = if size <= 0 { 0 } else { 100 - in_use.saturating_mul(100) / size };
-    let quota = if 0 < status.db_size_quota_bytes {
-        human_size(status.db_size_quota_bytes)
-    } else {
-        String::new()
-    };
-    writeln!(
-        out,
-        "{endpoint}, {:x}, {}, {}, {}, {}, {not_in_use_percent}%, {quota}, {}, {}, {}, {}, {}, {}, , false",
-        header.member_id,
-        status.version,
-        status.storage_version,
-        human_size(size),
-        human_size(in_use),
-        status.leader == header.member_id,
-        status.is_learner,
-        header.raft_term,
-        status.raft_index,
-        status.raft_applied_index,
-        status.errors.join(", "),
-    )
-}
-
 /// Bytes in units of a thousand, at most two digits that matter.
-fn human_size(size_bytes: i64) -> String {
+pub(super) fn human_size(size_bytes: i64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     let mut value = size_bytes.max(0) as f64;
     if value < 10.0 {

@@ -1,22 +1,51 @@
 //! Status and health of each endpoint, asked on a connection of its own.
 
-use super::arguments::EndpointCommand;
+use super::arguments::{EndpointArguments, EndpointCommand};
 use super::commands::connect;
-use super::printer::{Printer, Shown};
+use super::printer::{EndpointHealth, EndpointStatus, Format, Printer, Shown};
 use super::{EXIT_ERROR, Failure};
-use corestone_client::{Error, Options};
+use corestone_client::{Error, MemberStatus, Options, Response, ResponseHeader};
 use std::io::{self, Write};
 use std::time::Instant;
 
 pub(super) async fn run<W: Write>(
-    command: EndpointCommand,
-    options: Options,
+    arguments: EndpointArguments,
+    mut options: Options,
     printer: &mut Printer<W>,
 ) -> Result<(), Failure> {
-    match command {
+    if arguments.cluster {
+        options.endpoints = endpoints_of_cluster(&options).await?;
+    }
+    match arguments.command {
         EndpointCommand::Status => run_status(options, printer).await,
         EndpointCommand::Health => run_health(options, printer).await,
     }
+}
+
+/// The client URLs of all members, as one of them tells them.
+async fn endpoints_of_cluster(options: &Options) -> Result<Vec<String>, Failure> {
+    let members = connect(options.clone())?.member_list().await.map_err(|error| {
+        let message = format!("failed to fetch endpoints from etcd cluster member list: {error}");
+        Failure::new(EXIT_ERROR, message)
+    })?;
+    let urls = members.body.into_iter().flat_map(|member| member.client_urls);
+    Ok(urls.collect())
+}
+
+/// Each endpoint with its answer.
+pub(super) async fn ask_all(
+    options: &Options,
+) -> Result<Vec<(String, Result<Response<MemberStatus>, Error>)>, Failure> {
+    let mut answers = Vec::with_capacity(options.endpoints.len());
+    for endpoint in &options.endpoints {
+        answers.push((endpoint.clone(), connect(only(options, endpoint))?.status().await));
+    }
+    Ok(answers)
+}
+
+/// The same, for one endpoint.
+pub(super) fn only(options: &Options, endpoint: &str) -> Options {
+    Options { endpoints: vec![endpoint.to_owned()], ..options.clone() }
 }
 
 pub(super) async fn run_status<W: Write>(
@@ -24,11 +53,11 @@ pub(super) async fn run_status<W: Write>(
     printer: &mut Printer<W>,
 ) -> Result<(), Failure> {
     let mut failed = 0;
-    for endpoint in &options.endpoints {
-        let one = Options { endpoints: vec![endpoint.clone()], ..options.clone() };
-        match connect(one)?.status().await {
-            Ok(status) => {
-                printer.show(&status.header, &Shown::Status { endpoint, status: &status.body })?;
+    let mut statuses = Vec::new();
+    for (endpoint, answer) in ask_all(&options).await? {
+        match answer {
+            Ok(Response { header, body: status }) => {
+                statuses.push(EndpointStatus { endpoint, header, status });
             }
             Err(error) => {
                 failed += 1;
@@ -38,6 +67,7 @@ pub(super) async fn run_status<W: Write>(
             }
         }
     }
+    printer.show(&ResponseHeader::default(), &Shown::Statuses(&statuses))?;
     match failed {
         0 => Ok(()),
         _ => Err(Failure::new(EXIT_ERROR, "not every endpoint told its status")),
@@ -46,26 +76,26 @@ pub(super) async fn run_status<W: Write>(
 
 /// Healthy is who answers a linearizable read; what it finds does not matter.
 async fn run_health<W: Write>(options: Options, printer: &mut Printer<W>) -> Result<(), Failure> {
-    let mut unhealthy = 0;
+    let mut healths = Vec::new();
     for endpoint in &options.endpoints {
-        let one = Options { endpoints: vec![endpoint.clone()], ..options.clone() };
         let asked_at = Instant::now();
-        let answer = connect(one)?.get("health").await;
+        let answer = connect(only(&options, endpoint))?.get("health").await;
         let took = asked_at.elapsed();
-        match answer {
-            Ok(_) | Err(Error::Status { code: PERMISSION_DENIED, .. }) => printer.show_line(
-                &format!("{endpoint} is healthy: successfully committed proposal: took = {took:?}"),
-            )?,
-            Err(error) => {
-                unhealthy += 1;
-                let line = format!("{endpoint} is unhealthy: failed to commit proposal: {error}");
-                printer.show_line(&line)?;
-            }
+        let error = match answer {
+            Ok(_) | Err(Error::Status { code: PERMISSION_DENIED, .. }) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        if !error.is_empty() && printer.format() == Format::Simple {
+            let line = format!("{endpoint} is unhealthy: failed to commit proposal: {error}");
+            // As above.
+            let _ = writeln!(io::stderr(), "{line}");
         }
+        healths.push(EndpointHealth { endpoint: endpoint.clone(), took, error });
     }
-    match unhealthy {
-        0 => Ok(()),
-        _ => Err(Failure::new(EXIT_ERROR, "unhealthy cluster")),
+    printer.show(&ResponseHeader::default(), &Shown::Healths(&healths))?;
+    match healths.iter().all(EndpointHealth::is_healthy) {
+        true => Ok(()),
+        false => Err(Failure::new(EXIT_ERROR, "unhealthy cluster")),
     }
 }
 
