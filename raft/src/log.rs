@@ -30,17 +30,23 @@ pub(crate) struct RaftLog {
 }
 
 impl RaftLog {
-    /// A log whose `entries` follow `base`, all durable; the state machine contains `base`.
-    pub(crate) fn new(base: EntryId, entries: VecDeque<Entry>, commit: Index) -> RaftLog {
+    /// A log whose `entries` follow `base`, all durable; the state machine contains everything up
+    /// to `applied`.
+    pub(crate) fn new(
+        base: EntryId,
+        entries: VecDeque<Entry>,
+        applied: Index,
+        commit: Index,
+    ) -> RaftLog {
         let last = Index(base.index.0 + entries.len() as u64);
-        assert!(base.index <= commit);
+        assert!(base.index <= applied && applied <= commit);
         assert!(commit <= last);
         RaftLog {
             base,
             entries,
             commit,
-            applying: base.index,
-            applied: base.index,
+            applying: applied,
+            applied,
             applying_size_bytes: 0,
             unstable: Unstable::new(last),
         }

@@ -16,7 +16,7 @@ fn entry(index: u64, term: u64) -> Entry {
 fn log(base: EntryId, terms: &[u64], commit: u64) -> RaftLog {
     let first = base.index.0 + 1;
     let entries = terms.iter().enumerate().map(|(slot, term)| entry(first + slot as u64, *term));
-    RaftLog::new(base, entries.collect(), Index(commit))
+    RaftLog::new(base, entries.collect(), base.index, Index(commit))
 }
 
 #[test]

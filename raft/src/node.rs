@@ -95,9 +95,16 @@ impl RaftNode {
         config.check()?;
         membership::check_configuration(&restored.configuration)
             .map_err(StartError::Configuration)?;
-        let Restored { hard_state, applied, configuration, entries, incarnation, vote_memory } =
-            restored;
-        let log = restore_log(&hard_state, applied, entries)?;
+        let Restored {
+            hard_state,
+            applied,
+            configuration,
+            entries,
+            log_base,
+            incarnation,
+            vote_memory,
+        } = restored;
+        let log = restore_log(&hard_state, log_base, applied, entries)?;
         let ballot = Ballot { term: hard_state.term, vote: hard_state.vote };
         let mut node = RaftNode {
             random: Random::new(config.seed),
@@ -440,16 +447,21 @@ fn is_contiguous(previous: EntryId, entries: &[Entry], term: Term) -> bool {
 /// Checks what recovery found and makes the log of it.
 fn restore_log(
     hard_state: &HardState,
+    log_base: EntryId,
     applied: EntryId,
     entries: Vec<Entry>,
 ) -> Result<RaftLog, StartError> {
-    let mut before = applied;
+    let is_whole = log_base.index < applied.index
+        && entries.first().is_some_and(|first| first.index == log_base.index.next())
+        && entries.iter().any(|entry| entry.id() == applied);
+    let base = if is_whole { log_base } else { applied };
+    let mut before = base;
     if hard_state.term < applied.term || INDEX_MAX < applied.index {
         return Err(StartError::TermOrder { index: applied.index });
     }
     let mut kept = VecDeque::new();
     for entry in entries {
-        if entry.index <= applied.index {
+        if entry.index <= base.index {
             continue;
         }
         if entry.index.0 != before.index.0 + 1 || INDEX_MAX < entry.index {
@@ -466,9 +478,10 @@ fn restore_log(
     // last one in a log is committed. Without this a replica that forgot its commit index could
     // campaign, and win, two configurations behind the quorum that commits now.
     let changes = kept.iter().rev().filter(|entry| entry.kind == EntryKind::ConfigChange);
+    let changes = changes.filter(|entry| applied.index < entry.index);
     let change_committed = changes.map(|entry| entry.index).nth(1).unwrap_or_default();
     let commit = hard_state.commit.max(change_committed).clamp(applied.index, before.index);
-    Ok(RaftLog::new(applied, kept, commit))
+    Ok(RaftLog::new(base, kept, applied.index, commit))
 }
 
 /// Greatest term and index that are believed: far from where adding one could overflow, and even

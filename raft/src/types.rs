@@ -130,8 +130,11 @@ pub struct Restored {
     /// replica that joins a group that lives: that one takes a snapshot first, from a checkpoint
     /// later than index 0.
     pub configuration: Configuration,
-    /// Entries found, contiguous; those at or below `applied` are dropped.
+    /// Entries found, contiguous. Those at or below `applied` are kept, for followers that lag, if
+    /// they follow `log_base` without a gap; else they are dropped.
     pub entries: Vec<Entry>,
+    /// The entry before the first of `entries`, if it is known; its index is not above `applied`.
+    pub log_base: EntryId,
     /// Number of this start, durably raised before it: tells an answer meant for an earlier life.
     pub incarnation: u64,
     /// Whether the vote may have been lost with damaged records.

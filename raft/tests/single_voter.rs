@@ -273,3 +273,23 @@ fn compaction_drops_what_is_applied_and_nothing_else() {
     node.entries(Index(7), usize::MAX, &mut out).unwrap();
     assert_eq!(out.len(), 4);
 }
+
+#[test]
+fn a_restart_keeps_entries_below_the_checkpoint_for_followers_that_lag() {
+    let entry = |index| Entry { term: Term(1), index: Index(index), ..Entry::default() };
+    let id = |index| EntryId { index: Index(index), term: Term(1) };
+    let hard_state = HardState { term: Term(1), vote: None, commit: Index(6) };
+    let base = Restored { hard_state, applied: id(5), ..restored() };
+    let whole = Restored { log_base: id(2), entries: (3..=7).map(entry).collect(), ..base.clone() };
+    let status = node(whole.clone()).status();
+    assert_eq!((status.first, status.applied, status.last), (Index(3), Index(5), id(7)));
+    let gap = Restored { entries: (4..=7).map(entry).collect(), ..whole.clone() };
+    assert_eq!(node(gap).status().first, Index(6), "not known to follow the base");
+    let short = Restored { entries: (3..=4).map(entry).collect(), ..whole.clone() };
+    assert_eq!(node(short).status().last, id(5), "the checkpoint is ahead of the log");
+    let mut restarted = node(whole);
+    let mut handed = Ready::default();
+    restarted.ready(&mut handed);
+    let handed: Vec<_> = handed.committed.iter().map(|entry| entry.index.0).collect();
+    assert_eq!(handed, [6], "what the checkpoint holds is not applied again");
+}

@@ -12,6 +12,7 @@ pub mod input;
 pub mod limits;
 pub mod message;
 pub mod metrics;
+mod peers;
 pub mod placement;
 mod random;
 mod replica;

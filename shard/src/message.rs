@@ -95,7 +95,17 @@ pub enum Call {
         alarm: Option<AlarmType>,
     },
     /// The member list.
-    MemberList,
+    MemberList {
+        /// A local, possibly stale one will do.
+        serializable: bool,
+    },
+    /// Change who belongs to the cluster.
+    MemberChange(MemberChange),
+    /// Hand leadership over; for the leader.
+    MoveLeader {
+        /// To this member.
+        target: u64,
+    },
     /// How is this member: alarms, leader, and whether a read works.
     Health {
         /// A local read is enough, no leader needed.
@@ -124,6 +134,48 @@ pub enum Call {
     Abandon,
 }
 
+/// A change of the members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberChange {
+    /// One more.
+    Add {
+        /// Where it is reached by the others.
+        peer_urls: Vec<String>,
+        /// It does not vote.
+        is_learner: bool,
+    },
+    /// One less.
+    Remove {
+        /// Which one.
+        id: u64,
+    },
+    /// One is reached elsewhere.
+    Update {
+        /// Which one.
+        id: u64,
+        /// Where.
+        peer_urls: Vec<String>,
+    },
+    /// A learner becomes a voter.
+    Promote {
+        /// Which one.
+        id: u64,
+    },
+}
+
+/// Which change of the members it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum MemberChangeKind {
+    /// The id was given here.
+    Added {
+        id: u64,
+    },
+    Removed,
+    Updated,
+    Promoted,
+}
+
 /// What a proposal is, as far as admission cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProposalClass {
@@ -136,6 +188,8 @@ pub enum ProposalClass {
     Other,
     /// A compaction whose answer waits until old versions are removed.
     PhysicalCompaction,
+    /// A change of the members, answered by `MembersChanged`.
+    Members(MemberChangeKind),
 }
 
 /// A range request that owns its keys.
@@ -213,6 +267,10 @@ pub struct WatchCreate {
     pub fragment: bool,
 }
 
+/// Where the answers to other members' questions go: the connection is theirs, the stream their
+/// number of the question.
+pub const REMOTE_CORE: CoreId = CoreId(u16::MAX);
+
 /// What came of a call.
 #[derive(Debug)]
 pub struct Answer {
@@ -276,6 +334,15 @@ pub enum Outcome {
     },
     /// Members.
     MemberList(Vec<Member>),
+    /// The members after a change.
+    MembersChanged {
+        /// What changed.
+        kind: MemberChangeKind,
+        /// All of them.
+        members: Vec<Member>,
+    },
+    /// Leadership was handed over.
+    LeaderMoved,
     /// How the member is.
     Health(HealthReport),
     /// Not done, and the store knows no more: etcd's errors for that.
@@ -301,6 +368,22 @@ pub enum Unavailable {
     Corrupt,
     /// The answer is larger than what a core may hold for answers.
     AnswerTooLarge,
+    /// Only the leader does this.
+    NotLeader,
+    /// The member that was to lead cannot.
+    BadTransferee,
+    /// The leadership was not handed over in time.
+    TransferTimedOut,
+    /// The change of members would leave too few that ever started.
+    NotEnoughStarted,
+    /// The change of members would leave too few that can be reached.
+    Unhealthy,
+    /// No more learners are allowed.
+    TooManyLearners,
+    /// A learner to be promoted has not caught up.
+    LearnerNotReady,
+    /// A learner does not do this.
+    Learner,
 }
 
 /// Remaining time of a lease; `ttl_s` is -1 for an unknown one.
@@ -326,6 +409,7 @@ pub struct Status {
     pub raft_index: u64,
     pub raft_applied_index: u64,
     pub alarms: Vec<(u64, AlarmType)>,
+    pub is_learner: bool,
 }
 
 /// Hash of the history.

@@ -12,13 +12,17 @@ use engine::wal::recovery::recover;
 use engine::wal::source::SegmentSource;
 use engine::wal::writer::{SegmentFile, Start, Writer};
 use net::etcd::method::Method;
+use net::peer::{self, AskFailure, PeerMessage, SendError};
 
 use crate::config::Config;
 use crate::effect::{Effect, Effects};
-use crate::input::{CoreId, Input};
-use crate::message::{LeaderNews, Message};
+use crate::input::{CoreId, Door, Input};
+use crate::message::{Answer, LeaderNews, Message, REMOTE_CORE};
 use crate::metrics::{Histogram, MethodLabels, Metrics, Scalar};
-use crate::replica::{DEFAULT_GROUP, RecoveredGroup, Replica, StartError, choose_checkpoint};
+use crate::peers::{Peers, Roll};
+use crate::replica::{
+    DEFAULT_GROUP, RecoveredGroup, Replica, StartError, choose_checkpoint, reply_of,
+};
 use crate::session::{Context, Front};
 use crate::wal::ShardWal;
 
@@ -45,6 +49,7 @@ pub struct Shard<M> {
 struct Home<M> {
     replica: Replica<M>,
     wal: ShardWal,
+    peers: Peers,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +78,8 @@ impl<M: PageMap> Shard<M> {
         let mut wal = ShardWal::new(Writer::new(start));
         wal.add_group(DEFAULT_GROUP, group.last_index);
         let replica = Replica::recover(config.clone(), map, meta, group, incarnation, now_us)?;
-        Ok(Shard::new(config, Some(Home { replica, wal })))
+        let peers = Peers::new(&config, incarnation, &wal);
+        Ok(Shard::new(config, Some(Home { replica, wal, peers })))
     }
 
     /// A core without groups: it serves connections and asks the owner.
@@ -103,12 +109,14 @@ impl<M: PageMap> Shard<M> {
             self.on_input(input, fx);
         }
         self.front.tick(fx);
+        self.run_peers(fx);
         self.route_calls(fx);
         if let Some(home) = &mut self.home {
             let metrics = &mut self.front.context.metrics;
             home.replica.set_wal_full(home.wal.is_full());
-            home.replica.step(now_us, &mut home.wal, metrics, fx);
+            home.replica.step(now_us, &mut home.wal, &mut home.peers, metrics, fx);
             home.wal.maybe_write(now_us, metrics, fx);
+            home.replica.tell_members(&mut home.peers);
             let news = home.replica.leader_news();
             self.front.context.observe_leader(news);
             self.tell_cores(news, fx);
@@ -118,6 +126,9 @@ impl<M: PageMap> Shard<M> {
         self.front.flush(fx);
         // What flushing made room for may have asked for something.
         self.route_calls(fx);
+        if let Some(home) = &mut self.home {
+            home.peers.flush(fx);
+        }
         if self.home.as_mut().is_some_and(|home| home.replica.has_new_calls()) {
             fx.step_again = true;
         }
@@ -169,7 +180,49 @@ impl<M: PageMap> Shard<M> {
         });
     }
 
+    /// What the peers brought goes to the replica, in order, before calls and ticks.
+    fn run_peers(&mut self, fx: &mut Effects) {
+        let Some(home) = &mut self.home else { return };
+        let now_us = self.front.context.now_us;
+        home.replica.begin_step(now_us);
+        home.peers.tick(now_us, fx);
+        home.peers.on_notes_durable(&home.wal, fx);
+        for event in home.peers.take_events() {
+            home.replica.on_peer_event(event, &mut home.peers, fx);
+        }
+    }
+
+    /// Inputs of the peers' connections; the others are given back.
+    fn on_peer_input(&mut self, input: Input, fx: &mut Effects) -> Option<Input> {
+        let Some(home) = &mut self.home else { return Some(input) };
+        match input {
+            Input::Accepted { connection, door: Door::Peer } => {
+                home.peers.on_accepted(connection, fx);
+            }
+            Input::Received { connection, bytes } if home.peers.has(connection) => {
+                let roll = Roll { removed_ids: home.replica.removed_ids() };
+                let stranger = home.peers.on_received(connection, &bytes, &roll, &mut home.wal, fx);
+                fx.spent.push(bytes);
+                if let Some(stranger) = stranger {
+                    self.front.on_accepted(connection, Door::Peer);
+                    self.front.on_received(connection, stranger.bytes, fx);
+                }
+            }
+            Input::Transmitted { connection, size_bytes } if home.peers.has(connection) => {
+                home.peers.on_transmitted(connection, size_bytes);
+            }
+            Input::Closed { connection } if home.peers.has(connection) => {
+                home.peers.on_closed(connection);
+            }
+            Input::Dialed { dial, connection } => home.peers.on_dialed(dial, connection),
+            Input::DialFailed { dial, failure } => home.peers.on_dial_failed(dial, failure),
+            other => return Some(other),
+        }
+        None
+    }
+
     fn on_input(&mut self, input: Input, fx: &mut Effects) {
+        let Some(input) = self.on_peer_input(input, fx) else { return };
         match input {
             Input::Accepted { connection, door } => self.front.on_accepted(connection, door),
             Input::Received { connection, bytes } => self.front.on_received(connection, bytes, fx),
@@ -234,7 +287,9 @@ impl<M: PageMap> Shard<M> {
         let Some(home) = &mut self.home else { return };
         let mut messages = std::mem::take(&mut home.replica.outbox().messages);
         for (core, message) in messages.drain(..) {
-            if core == self.core {
+            if core == REMOTE_CORE {
+                home.reply(message);
+            } else if core == self.core {
                 self.front.on_message(message);
             } else {
                 fx.push(Effect::Forward { to: core, message: Box::new(message) });
@@ -272,6 +327,25 @@ impl<M: PageMap> Shard<M> {
             return fx.push(Effect::Stop);
         }
         fx.wake_at(self.front.context.now_us + 20_000);
+    }
+}
+
+impl<M> Home<M> {
+    /// An answer to another member's question leaves by its connection.
+    fn reply(&mut self, message: Message) {
+        let Message::Answer(Answer { origin, outcome, .. }) = message else {
+            unreachable!("other members watch nothing here");
+        };
+        let (sequence, answer) = (origin.stream, reply_of(outcome));
+        let reply = PeerMessage::Reply { sequence, answer };
+        if let Err(SendError::TooLarge) =
+            self.peers.send_by(origin.connection, DEFAULT_GROUP, &reply)
+        {
+            let answer = peer::Answer::Failed { reason: AskFailure::TooMany };
+            let reply = PeerMessage::Reply { sequence, answer };
+            // If that is lost too, its connection is: the asker asks again.
+            let _ = self.peers.send_by(origin.connection, DEFAULT_GROUP, &reply);
+        }
     }
 }
 

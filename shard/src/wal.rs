@@ -5,6 +5,7 @@
 //! byte of it is synced, and everything before it is; after ten milliseconds without a next frame
 //! an empty one covers the last (storage.md, WAL rule 3).
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
 use engine::wal::buffer::WalBuffer;
@@ -31,12 +32,20 @@ pub(crate) struct ShardWal {
     /// The segment that was asked for and is not there yet.
     preparing: Option<SegmentId>,
     cover_at_us: Option<u64>,
+    /// When the oldest record that is not durable was appended.
+    unsynced_since_us: Option<u64>,
+    /// Notes appended, and how many of them are durable.
+    notes_appended: u64,
+    notes_durable: u64,
+    sync_median_us: u64,
 }
 
 #[derive(Debug)]
 struct Flight {
     end: WalPosition,
     started_us: u64,
+    /// Notes in it and before it.
+    notes: u64,
     /// What is durable of each group when this is, if all that was appended is in it.
     covers: Vec<(u64, GroupProgress)>,
 }
@@ -58,6 +67,10 @@ impl ShardWal {
             spare: VecDeque::new(),
             preparing: None,
             cover_at_us: None,
+            unsynced_since_us: None,
+            notes_appended: 0,
+            notes_durable: 0,
+            sync_median_us: 0,
         }
     }
 
@@ -86,6 +99,9 @@ impl ShardWal {
                 },
             );
         }
+        if let Some(first) = ready.entries.first() {
+            self.on_replaced(group, first.index.0);
+        }
         let progress = self.groups.get_mut(&group).expect("the group is known");
         for entry in &ready.entries {
             self.writer.append_entry(EntryRecord {
@@ -101,9 +117,47 @@ impl ShardWal {
         progress.number = ready.number;
     }
 
+    /// Entries from `first` on are written again: what stood there does not count as durable, not
+    /// even when the write that carries it ends.
+    fn on_replaced(&mut self, group: u64, first: u64) {
+        let kept = first - 1;
+        let progress = self.groups.get_mut(&group).expect("the group is known");
+        progress.durable_index = progress.durable_index.min(kept);
+        let covers = self.flight.iter_mut().flat_map(|flight| &mut flight.covers);
+        for (_, sealed) in covers.filter(|(sealed_group, _)| *sealed_group == group) {
+            sealed.index = sealed.index.min(kept);
+        }
+    }
+
+    /// Writes down something small under `key`, which replaces what was there; the answer is given
+    /// to [`ShardWal::is_note_durable`].
+    pub fn append_note(&mut self, key: u64, value: &[u8]) -> u64 {
+        self.writer.append_note(key, value);
+        self.notes_appended += 1;
+        self.notes_appended
+    }
+
+    /// Whether a note is durable.
+    pub fn is_note_durable(&self, note: u64) -> bool {
+        note <= self.notes_durable
+    }
+
+    /// All notes as of the last write.
+    pub fn notes(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.writer.notes()
+    }
+
+    /// Age of the oldest record that is not durable yet, microseconds.
+    pub fn sync_age_us(&self, now_us: u64) -> u64 {
+        self.unsynced_since_us.map_or(0, |since_us| now_us - since_us)
+    }
+
     /// Begins a write if none is in flight and there is something to write.
     pub fn maybe_write(&mut self, now_us: u64, metrics: &mut Metrics, fx: &mut Effects) {
         self.prepare_segment(fx);
+        if self.unsynced_since_us.is_none() && !self.writer.is_empty() {
+            self.unsynced_since_us = Some(now_us);
+        }
         if self.flight.is_some() {
             return;
         }
@@ -136,7 +190,8 @@ impl ShardWal {
         metrics.add(Scalar::WalWrites, 1);
         let bytes = metrics.value(Scalar::WalWriteBytes) + write.buffer.size_bytes() as u64;
         metrics.set(Scalar::WalWriteBytes, bytes);
-        self.flight = Some(Flight { end: write.end, started_us: now_us, covers });
+        let notes = if is_all_sealed { self.notes_appended } else { self.notes_durable };
+        self.flight = Some(Flight { end: write.end, started_us: now_us, notes, covers });
         fx.push(Effect::WalWrite(write));
         self.prepare_segment(fx);
     }
@@ -154,6 +209,16 @@ impl ShardWal {
         self.writer.synced(end);
         self.writer.recycle(buffer);
         metrics.observe_us(Histogram::WalSync, now_us - flight.started_us);
+        self.notes_durable = flight.notes;
+        let took_us = now_us - flight.started_us;
+        // Half of the writes push it up and half down, so it settles at their median.
+        self.sync_median_us = match took_us.cmp(&self.sync_median_us) {
+            Ordering::Greater => self.sync_median_us + (self.sync_median_us / 16).max(1),
+            Ordering::Less => self.sync_median_us - (self.sync_median_us / 16).max(1),
+            Ordering::Equal => self.sync_median_us,
+        };
+        // What was appended since the write began is younger than it.
+        self.unsynced_since_us = (!self.writer.is_empty()).then_some(flight.started_us);
         let mut confirmed = Vec::new();
         for (group, sealed) in flight.covers {
             let progress = self.groups.get_mut(&group).expect("the group is known");
@@ -167,6 +232,16 @@ impl ShardWal {
     /// Whether a group's entries are durable up to `index`.
     pub fn is_synced_to(&self, group: u64, index: u64) -> bool {
         self.groups.get(&group).is_some_and(|progress| index <= progress.durable_index)
+    }
+
+    /// About the median time of a write and its sync, microseconds.
+    pub fn sync_median_us(&self) -> u64 {
+        self.sync_median_us
+    }
+
+    /// Whether half of what may wait to be written waits.
+    pub fn is_half_full(&self) -> bool {
+        self.writer.is_half_full()
     }
 
     /// Whether nothing more should be proposed before something is written or released.

@@ -252,6 +252,11 @@ impl Writer {
         self.notes.get(&key).map(Vec::as_slice)
     }
 
+    /// All notes as of the last sealed frame, by key.
+    pub fn notes(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.notes.iter().map(|(key, value)| (*key, value.as_slice()))
+    }
+
     /// A group as of the last sealed frame.
     pub fn group(&self, group: GroupId) -> Option<&GroupState> {
         self.groups.get(&group)
@@ -270,6 +275,11 @@ impl Writer {
     /// Whether no more proposals should be taken before something is written or released.
     pub fn is_full(&self) -> bool {
         PENDING_BYTES_MAX <= self.pending_bytes() || SEGMENTS_MAX <= self.kept_count()
+    }
+
+    /// Whether half of what may wait waits.
+    pub fn is_half_full(&self) -> bool {
+        PENDING_BYTES_MAX / 2 <= self.pending_bytes() || SEGMENTS_MAX / 2 <= self.kept_count()
     }
 
     /// The file to prepare: pre-written with zeros or recycled, its name durable. Asked for as

@@ -228,6 +228,7 @@ fn decode_not_appended(part: &mut Reader<'_>) -> Result<PeerMessage, PeerError> 
         (TRANSFER_RUNNING, None) => NotAppended::TransferRunning,
         (FULL, None) => NotAppended::Full,
         (STOPPING, None) => NotAppended::Stopping,
+        (LEARNER_NOT_READY, None) => NotAppended::LearnerNotReady,
         _ => return Err(PeerError::Field("reason")),
     };
     Ok(PeerMessage::NotAppended { sequence: fields.sequence.get(), reason })

@@ -101,6 +101,8 @@ pub enum NotAppended {
     Full,
     /// The leader is shutting down.
     Stopping,
+    /// A learner to be promoted has not caught up.
+    LearnerNotReady,
 }
 
 /// What a follower asks the leader.

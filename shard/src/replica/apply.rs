@@ -16,7 +16,7 @@ use crate::effect::{Effect, Effects, LogLevel};
 use crate::message::{Outcome, ProposalClass};
 use crate::metrics::{Metrics, Scalar};
 
-/// A single voter drops applied entries from memory in strides of this many.
+/// Applied entries are dropped from memory in strides of this many.
 const LOG_COMPACT_STRIDE: u64 = 256;
 
 impl<M: PageMap> Replica<M> {
@@ -56,6 +56,10 @@ impl<M: PageMap> Replica<M> {
         assert!(index == self.engine.applied_index() + 1, "entries are applied in order");
         match entry.kind {
             EntryKind::Command => self.apply_slice(Some(entry), budget, metrics, fx),
+            EntryKind::ConfigChange if !entry.data.is_empty() => {
+                self.apply_slice(Some(entry), budget, metrics, fx);
+                assert!(!self.engine.is_applying(), "changes of members are short");
+            }
             EntryKind::Empty | EntryKind::ConfigChange => {
                 self.engine.skip(index, entry.term.0);
                 self.on_applied(index);
@@ -86,7 +90,14 @@ impl<M: PageMap> Replica<M> {
         };
         match applied {
             Ok(Applied::Done(outcome)) => {
+                let is_accepted = is_done(&outcome.response);
                 self.on_entry_done(outcome, &mut events, metrics, fx);
+                if let Some(entry) = entry
+                    && entry.kind == EntryKind::ConfigChange
+                    && is_accepted
+                {
+                    self.apply_configuration(&entry.data, fx);
+                }
                 events.clear();
                 self.on_applied(self.engine.applied_index());
             }
@@ -104,8 +115,7 @@ impl<M: PageMap> Replica<M> {
             self.needs_step = true;
         }
         if index.is_multiple_of(LOG_COMPACT_STRIDE) {
-            // A single voter has nobody to catch up; what it needs after a crash is in the WAL.
-            self.raft.compact_log(Index(index));
+            self.compact_log(index);
         }
     }
 
@@ -144,6 +154,12 @@ impl<M: PageMap> Replica<M> {
             {
                 self.background.hold_compaction(origin, response);
             }
+            Some(Waiter::Call { origin, class: ProposalClass::Members(kind) })
+                if is_done(&response) =>
+            {
+                let members = self.member_list();
+                self.answer(origin, Outcome::MembersChanged { kind, members });
+            }
             Some(Waiter::Call { origin, .. }) => self.answer(origin, Outcome::Applied(response)),
             Some(Waiter::Expiry { lease }) => {
                 metrics.add(Scalar::LeasesExpired, 1);
@@ -160,6 +176,18 @@ impl<M: PageMap> Replica<M> {
             }
             None => {}
         }
+    }
+
+    /// Drops from memory what no follower will need: everything applied if there is none, else
+    /// what the older checkpoint holds, or the newer one when too much would be kept.
+    pub(super) fn compact_log(&mut self, applied: u64) {
+        let configuration = self.raft.configuration();
+        if configuration.members().count() <= 1 {
+            // What it needs after a crash is in the WAL.
+            return self.raft.compact_log(Index(applied));
+        }
+        let up_to = self.checkpoint.log_kept_from(applied);
+        self.raft.compact_log(Index(up_to.min(applied)));
     }
 
     fn on_compacted(&mut self, fx: &mut Effects) {

@@ -96,42 +96,38 @@ impl<M: PageMap> Replica<M> {
                 self.answer(origin, Outcome::Applied(response));
             }
         }
-        if !self.is_leader() || !self.has_applied_own_term() {
-            return;
+        if self.stage == Stage::Starting {
+            return self.bring_up(fx);
         }
-        match self.stage {
-            Stage::Starting => self.bring_up(fx),
-            Stage::Serving => {
-                self.expire_leases();
-                self.remove_compacted();
-                self.auto_compact();
-                self.checkpoint_when_idle();
-            }
-            Stage::Stopping => {}
+        let keeps_leases = self.lease_term == self.raft.soft_state().term.0;
+        if self.stage == Stage::Serving && self.is_leader() && keeps_leases {
+            self.expire_leases();
+            self.remove_compacted();
+            self.auto_compact();
+            self.checkpoint_when_idle();
         }
     }
 
-    fn has_applied_own_term(&self) -> bool {
+    pub(super) fn has_applied_own_term(&self) -> bool {
         self.engine.applied_term() == self.raft.soft_state().term.0 && !self.engine.is_applying()
     }
 
-    /// Genesis, then this member's name and addresses, then clients may come.
+    /// Genesis and the founding, by the first leader; then this member's name and addresses, then
+    /// clients may come.
     fn bring_up(&mut self, fx: &mut Effects) {
-        if self.background.is_own_pending || !self.committed.is_empty() {
+        let has_leader = self.raft.soft_state().leader.is_some();
+        if !has_leader || self.background.is_own_pending || !self.committed.is_empty() {
             return;
         }
-        if self.engine.genesis().is_none() {
-            let genesis = Command::Genesis {
-                page_size_bytes: PAGE_SIZE_BYTES as u32,
-                value_inline_bytes_max: VALUE_INLINE_BYTES_MAX as u32,
-                interval_pages_max: self.config.interval_pages_max,
-                interval_bytes_max: self.config.interval_bytes_max,
-            };
-            self.background.is_own_pending = self.propose_own(&genesis, Waiter::Background);
+        if self.engine.genesis().is_none() || self.members.is_empty() {
+            if self.is_leader() && self.has_applied_own_term() {
+                self.begin_group();
+            }
             return;
         }
-        if self.members.is_empty() {
-            return self.found_members();
+        if !self.members.iter().any(|member| member.id == self.config.member_id) {
+            // Added to the cluster, and not caught up so far.
+            return;
         }
         if !self.is_published() {
             let config = self.config.clone();
@@ -143,9 +139,7 @@ impl<M: PageMap> Replica<M> {
             self.background.is_own_pending = self.propose_own(&publish, Waiter::Background);
             return;
         }
-        let leases = self.engine.leases().expect("the lease records are read at every start");
-        let full = leases.iter().map(|lease| (lease.id, lease.ttl_s));
-        self.leases.restart(full, self.now_us, self.config.election_timeout_us);
+        self.restart_leases();
         self.stage = Stage::Serving;
         self.background.on_activity(self.now_us);
         let fields = vec![
@@ -156,6 +150,19 @@ impl<M: PageMap> Replica<M> {
         let message = "published this member and its addresses".to_string();
         fx.push(Effect::Log { level: LogLevel::Info, message, fields });
         fx.push(Effect::Serve);
+    }
+
+    fn begin_group(&mut self) {
+        if self.engine.genesis().is_some() {
+            return self.found_members();
+        }
+        let genesis = Command::Genesis {
+            page_size_bytes: PAGE_SIZE_BYTES as u32,
+            value_inline_bytes_max: VALUE_INLINE_BYTES_MAX as u32,
+            interval_pages_max: self.config.interval_pages_max,
+            interval_bytes_max: self.config.interval_bytes_max,
+        };
+        self.background.is_own_pending = self.propose_own(&genesis, Waiter::Background);
     }
 
     fn is_published(&self) -> bool {

@@ -10,6 +10,8 @@ use engine::page::limits::PUNCH_PAGES_MIN;
 use engine::page::map::{PAGE_SIZE_BYTES, PageMap, PageNumber};
 use engine::wal::record::EntryId;
 
+use raft::{Configuration, Index, Snapshot, Term};
+
 use super::{DEFAULT_GROUP, Replica};
 use crate::effect::{Effect, Effects};
 use crate::limits::{CHECKPOINT_PAGES_PER_MS, CHECKPOINT_PAGES_PER_STEP_MAX};
@@ -44,6 +46,8 @@ struct Flight {
     writes_done: usize,
     stage: FlightStage,
     applied_term: u64,
+    /// The configuration at the boundary.
+    configuration: Configuration,
     started_us: u64,
     paced_us: u64,
 }
@@ -65,6 +69,17 @@ impl CheckpointState {
         CheckpointState { flight: None, durable, older_index, punching: Punching::Done }
     }
 
+    /// The newest durable checkpoint.
+    pub fn durable(&self) -> EntryId {
+        self.durable
+    }
+
+    /// Entries up to here need not be kept for followers.
+    pub fn log_kept_from(&self, applied: u64) -> u64 {
+        let is_long = self.older_index + LOG_RETAINED_ENTRIES_MAX < applied;
+        if is_long { self.durable.index } else { self.older_index }
+    }
+
     /// Whether one is under way, or space is being given back.
     pub fn is_busy(&self) -> bool {
         self.flight.is_some() || self.punching != Punching::Done
@@ -84,8 +99,10 @@ impl<M: PageMap> Replica<M> {
         }
         if self.checkpoint.flight.is_some() || !self.engine.may_end_interval() {
             metrics.add(Scalar::ApplyWaits, u64::from(!self.committed.is_empty()));
+            self.health.observe_apply(!self.committed.is_empty(), self.now_us);
             return false;
         }
+        self.health.observe_apply(false, self.now_us);
         let plan = self.engine.end_interval();
         assert!(plan.applied_index == self.engine.applied_index());
         self.checkpoint.flight = Some(Flight {
@@ -93,6 +110,7 @@ impl<M: PageMap> Replica<M> {
             writes_done: 0,
             stage: FlightStage::WritingPages,
             applied_term: self.engine.applied_term(),
+            configuration: self.raft.configuration().clone(),
             started_us: self.now_us,
             paced_us: self.now_us,
         });
@@ -158,6 +176,9 @@ impl<M: PageMap> Replica<M> {
         if self.checkpoint.punching == Punching::Awaited {
             self.checkpoint.punching = Punching::From(PageNumber(0));
         }
+        let last = raft::EntryId { index: Index(newest.index), term: Term(newest.term) };
+        self.raft.checkpointed(Snapshot { last, configuration: flight.configuration });
+        self.compact_log(self.engine.applied_index());
         self.needs_step = true;
     }
 
@@ -179,6 +200,8 @@ impl<M: PageMap> Replica<M> {
 
 /// Free runs looked at in one step.
 const HOLES_PER_STEP_MAX: usize = 256;
+/// Entries kept in memory for followers that lag, below the newest checkpoint.
+const LOG_RETAINED_ENTRIES_MAX: u64 = 100_000;
 
 impl Flight {
     /// Hands over as many pages as the pace allows; true when all are.

@@ -29,13 +29,33 @@ impl<M: PageMap> Replica<M> {
                 alarms.retain(|(_, known)| alarm.is_none_or(|wanted| wanted == *known));
                 Outcome::AlarmList { revision, alarms }
             }
-            Call::MemberList => match self.engine.members() {
-                Ok(members) => Outcome::MemberList(members.into_iter().map(member).collect()),
-                Err(_) => Outcome::Failed(Unavailable::Corrupt),
-            },
+            Call::MemberList { .. } => Outcome::MemberList(self.member_list()),
             Call::Health { .. } => Outcome::Health(self.health(None)),
             other => unreachable!("{other:?} is not a small read"),
         }
+    }
+
+    /// The members as applied here.
+    pub(super) fn member_list(&self) -> Vec<Member> {
+        self.members.iter().map(member).collect()
+    }
+
+    /// A new leader keeps the leases from when it has applied the first entry of its term: each
+    /// gets its full time again, as nobody knows when it was renewed last.
+    pub(super) fn take_over_leases(&mut self) {
+        let term = self.raft.soft_state().term.0;
+        if !self.is_leader() || self.lease_term == term || !self.has_applied_own_term() {
+            return;
+        }
+        self.lease_term = term;
+        self.restart_leases();
+        self.needs_step = true;
+    }
+
+    pub(super) fn restart_leases(&mut self) {
+        let leases = self.engine.leases().expect("the lease records are read at every start");
+        let full = leases.iter().map(|lease| (lease.id, lease.ttl_s));
+        self.leases.restart(full, self.now_us, self.config.election_timeout_us);
     }
 
     fn lease_time_to_live(&self, id: i64, keys: bool) -> Outcome {
@@ -57,6 +77,11 @@ impl<M: PageMap> Replica<M> {
         })
     }
 
+    pub(super) fn is_learner(&self) -> bool {
+        let own = self.config.member_id;
+        self.members.iter().any(|member| member.id == own && member.is_learner)
+    }
+
     /// Status is local and never waits.
     pub(super) fn on_status(&mut self, origin: Origin) {
         let soft = self.raft.soft_state();
@@ -73,17 +98,18 @@ impl<M: PageMap> Replica<M> {
             raft_index: self.raft.commit().0,
             raft_applied_index: self.engine.applied_index(),
             alarms: self.engine.alarms().to_vec(),
+            is_learner: self.is_learner(),
         };
         self.answer(origin, Outcome::Status(Box::new(status)));
     }
 }
 
-fn member(member: engine::engine::Member) -> Member {
+fn member(member: &engine::engine::Member) -> Member {
     Member {
         id: member.id,
-        name: member.name,
-        peer_urls: member.peer_urls,
-        client_urls: member.client_urls,
-        is_learner: false,
+        name: member.name.clone(),
+        peer_urls: member.peer_urls.clone(),
+        client_urls: member.client_urls.clone(),
+        is_learner: member.is_learner,
     }
 }

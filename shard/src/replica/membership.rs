@@ -4,14 +4,30 @@
 //! index; before the founders are applied the configuration is the one the member was born with.
 //! Source: replication.md, Membership; fact sheet of semantics, section 11.
 
-use engine::api::{Command, Founder};
+use bytes::Bytes;
+use engine::api::{Command, Founder, ProposalId};
+use engine::command;
+use engine::engine::Member;
 use engine::page::map::PageMap;
-use raft::{Configuration, ReplicaId};
+use raft::{
+    ChangeError, ChangeStep, Configuration, ConfigurationChange, ProposeError, ReplicaId,
+    Transition,
+};
 
-use super::Replica;
 use super::pending::Waiter;
 use super::recovery::StartError;
-use crate::config::{Config, Origin};
+use super::{Replica, Stage};
+use crate::config::{Config, Origin as Birth};
+use crate::effect::{Effect, Effects, LogLevel};
+use crate::message::{MemberChange, MemberChangeKind, Origin, Outcome, ProposalClass, Unavailable};
+use crate::peers::Peers;
+
+/// Learners of a cluster: etcd's default for --max-learners.
+const LEARNERS_MAX: usize = 1;
+/// A member counts as reachable when it is connected for so long: etcd's 5 s.
+const CONNECTED_US_MIN: u64 = 5_000_000;
+/// A learner may be promoted when it has this share of what the leader has, in percent.
+const LEARNER_READY_PERCENT: u64 = 90;
 
 impl<M: PageMap> Replica<M> {
     /// Reads who belongs to the group at a start.
@@ -24,11 +40,199 @@ impl<M: PageMap> Replica<M> {
     /// An entry about members was applied: its pages are in memory.
     pub(super) fn on_members_changed(&mut self) {
         self.read_members().expect("the records that an entry just changed are read");
+        self.are_members_new = true;
+    }
+
+    /// Who is to be connected: the members as applied, before that those of the beginning.
+    pub fn tell_members(&mut self, peers: &mut Peers) {
+        if !std::mem::take(&mut self.are_members_new) {
+            return;
+        }
+        if self.members.is_empty() {
+            let (Birth::Founder { members } | Birth::Joiner { members }) = &self.config.origin;
+            let urls = members.iter().map(|member| (member.id, member.peer_urls.as_slice()));
+            return peers.set_members(urls);
+        }
+        let urls = self.members.iter().map(|member| (member.id, member.peer_urls.as_slice()));
+        peers.set_members(urls);
+    }
+
+    /// Members that were removed, ascending.
+    pub fn removed_ids(&self) -> &[u64] {
+        &self.removed_ids
+    }
+
+    /// A change asked for by a client: checked as etcd does, then proposed.
+    pub(super) fn on_member_change(&mut self, origin: Origin, change: MemberChange, added: u64) {
+        if let Err(why) = self.check_change(&change) {
+            return self.fail(origin, why);
+        }
+        let texts = |urls: &[String]| -> Vec<String> { urls.to_vec() };
+        let (urls, is_learner) = match &change {
+            MemberChange::Add { peer_urls, is_learner } => (texts(peer_urls), *is_learner),
+            MemberChange::Update { peer_urls, .. } => (texts(peer_urls), false),
+            MemberChange::Remove { .. } | MemberChange::Promote { .. } => (Vec::new(), false),
+        };
+        let peer_urls = urls.iter().map(String::as_str).collect();
+        let command = match change {
+            MemberChange::Add { .. } => {
+                Command::MemberAdd { member_id: added, peer_urls, is_learner }
+            }
+            MemberChange::Update { id, .. } => Command::MemberUpdate { member_id: id, peer_urls },
+            MemberChange::Remove { id } => Command::MemberRemove { member_id: id },
+            MemberChange::Promote { id } => Command::MemberPromote { member_id: id },
+        };
+        let mut bytes = Vec::new();
+        command::encode(&command, ProposalId::default(), &mut bytes);
+        let kind = match command {
+            Command::MemberAdd { .. } => MemberChangeKind::Added { id: added },
+            Command::MemberUpdate { .. } => MemberChangeKind::Updated,
+            Command::MemberPromote { .. } => MemberChangeKind::Promoted,
+            _ => MemberChangeKind::Removed,
+        };
+        self.on_propose(origin, bytes, ProposalClass::Members(kind));
+    }
+
+    /// What etcd checks before it proposes; the rest is checked at apply.
+    fn check_change(&self, change: &MemberChange) -> Result<(), Unavailable> {
+        let started = |member: &&Member| !member.name.is_empty();
+        let voters = || self.members.iter().filter(|member| !member.is_learner);
+        let learners = self.members.len() - voters().count();
+        match change {
+            MemberChange::Add { is_learner: true, .. } if LEARNERS_MAX <= learners => {
+                return Err(Unavailable::TooManyLearners);
+            }
+            _ if !self.config.is_strict_reconfig => return Ok(()),
+            MemberChange::Add { is_learner, .. } => {
+                let grown = voters().count() + usize::from(!is_learner);
+                let started_count = voters().filter(started).count();
+                let is_first_growth = started_count == 1 && grown == 2;
+                if !is_first_growth && started_count < grown / 2 + 1 {
+                    return Err(Unavailable::NotEnoughStarted);
+                }
+                if self.connected_count() < grown.div_ceil(2) {
+                    return Err(Unavailable::Unhealthy);
+                }
+            }
+            MemberChange::Remove { id } => {
+                let is_voter = voters().any(|member| member.id == *id);
+                if !is_voter {
+                    return Ok(());
+                }
+                let left = voters().filter(|member| member.id != *id);
+                let (count, started_count) = (left.clone().count(), left.filter(started).count());
+                if count == 0 || started_count < count / 2 + 1 {
+                    return Err(Unavailable::NotEnoughStarted);
+                }
+                if self.is_connected(*id) && self.connected_count() - 1 < count / 2 + 1 {
+                    return Err(Unavailable::Unhealthy);
+                }
+            }
+            MemberChange::Promote { id } => {
+                let promoted = |member: &&Member| member.id == *id;
+                let is_learner = self.members.iter().find(promoted).is_some_and(|m| m.is_learner);
+                let started_count = self.members.iter().filter(started).count() - learners
+                    + usize::from(self.members.iter().filter(promoted).any(|m| started(&m)));
+                if is_learner && started_count < (voters().count() + 1) / 2 + 1 {
+                    return Err(Unavailable::NotEnoughStarted);
+                }
+            }
+            MemberChange::Update { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Voters that this member reaches, itself among them.
+    fn connected_count(&self) -> usize {
+        let voters = self.members.iter().filter(|member| !member.is_learner);
+        voters.filter(|member| self.is_connected(member.id)).count()
+    }
+
+    fn is_connected(&self, id: u64) -> bool {
+        id == self.config.member_id
+            || self.connected_since_us.get(&id).is_some_and(|since_us| {
+                since_us + CONNECTED_US_MIN.min(self.now_us - self.started_us) <= self.now_us
+            })
+    }
+
+    /// Proposes a change of the configuration to this leader's own log.
+    pub(super) fn append_change(&mut self, command: Bytes) -> Result<(), ProposeError> {
+        let Some(change) = change_of(&command) else {
+            unreachable!("a change of the configuration was decoded before");
+        };
+        if let ConfigurationChange::Change { steps, .. } = &change
+            && let [ChangeStep::AddVoter(id)] = steps[..]
+            && self.raft.configuration().learners.contains(&id)
+            && !self.is_learner_ready(id)
+        {
+            return Err(ProposeError::Change(ChangeError::Inconsistent));
+        }
+        self.raft.propose_configuration(&change, command).map(|_| ())
+    }
+
+    fn is_learner_ready(&self, id: ReplicaId) -> bool {
+        let status = self.raft.status();
+        let learner = status.peers.iter().find(|peer| peer.id == id);
+        learner
+            .is_some_and(|peer| LEARNER_READY_PERCENT * status.last.index.0 <= 100 * peer.matched.0)
+    }
+
+    /// A change of the configuration was applied by the store: it takes effect now.
+    pub(super) fn apply_configuration(&mut self, entry: &[u8], fx: &mut Effects) {
+        let change = change_of(entry).expect("the store just applied it");
+        if self.raft.apply_configuration(&change).is_err() {
+            // Refused by Raft's own rules, which every replica checks alike.
+            return;
+        }
+        let voters = self.raft.configuration().voters.len();
+        let fields = vec![
+            ("voters", voters.to_string()),
+            ("learners", self.raft.configuration().learners.len().to_string()),
+        ];
+        let message = "the configuration of the cluster changed".to_string();
+        fx.push(Effect::Log { level: LogLevel::Info, message, fields });
+        if self.removed_ids.contains(&self.config.member_id) && self.stage != Stage::Stopping {
+            self.is_removed = true;
+        }
+    }
+
+    /// Hands leadership over because a client asked for it.
+    pub(super) fn on_move_leader(&mut self, origin: Origin, target: u64) {
+        if !self.is_leader() {
+            return self.fail(origin, Unavailable::NotLeader);
+        }
+        if target == self.config.member_id {
+            return self.answer(origin, Outcome::LeaderMoved);
+        }
+        match self.raft.transfer_leader(ReplicaId(target)) {
+            Ok(()) => {
+                let deadline_us = self.now_us + self.config.election_timeout_us;
+                self.moves.push((origin, target, deadline_us));
+            }
+            Err(_) => self.fail(origin, Unavailable::BadTransferee),
+        }
+    }
+
+    /// Answers who waits for a transfer of leadership.
+    pub(super) fn run_moves(&mut self) {
+        if self.moves.is_empty() {
+            return;
+        }
+        let leader = self.raft.soft_state().leader.map(|leader| leader.0);
+        for (origin, target, deadline_us) in std::mem::take(&mut self.moves) {
+            if leader == Some(target) {
+                self.answer(origin, Outcome::LeaderMoved);
+            } else if deadline_us <= self.now_us {
+                self.fail(origin, Unavailable::TransferTimedOut);
+            } else {
+                self.moves.push((origin, target, deadline_us));
+            }
+        }
     }
 
     /// Proposes the members that the cluster begins with.
     pub(super) fn found_members(&mut self) {
-        let Origin::Founder { members } = self.config.origin.clone() else {
+        let Birth::Founder { members } = self.config.origin.clone() else {
             // Who joins a cluster finds its members in what it is sent.
             return;
         };
@@ -43,14 +247,27 @@ impl<M: PageMap> Replica<M> {
     }
 }
 
+/// The change that an entry asks for, if it is one of the configuration.
+fn change_of(entry: &[u8]) -> Option<ConfigurationChange> {
+    let (_, command) = command::decode(entry).ok()?;
+    let step = match command {
+        Command::MemberAdd { member_id, is_learner: true, .. } => {
+            ChangeStep::AddLearner(ReplicaId(member_id))
+        }
+        Command::MemberAdd { member_id, .. } | Command::MemberPromote { member_id } => {
+            ChangeStep::AddVoter(ReplicaId(member_id))
+        }
+        Command::MemberRemove { member_id } => ChangeStep::Remove(ReplicaId(member_id)),
+        _ => return None,
+    };
+    Some(ConfigurationChange::Change { steps: vec![step], transition: Transition::Auto })
+}
+
 /// The configuration at an applied index with these member records.
-pub(super) fn configuration_of(
-    config: &Config,
-    members: &[engine::engine::Member],
-) -> Configuration {
+pub(super) fn configuration_of(config: &Config, members: &[Member]) -> Configuration {
     let mut configuration = Configuration::default();
     if members.is_empty() {
-        if let Origin::Founder { members } = &config.origin {
+        if let Birth::Founder { members } = &config.origin {
             configuration.voters = members.iter().map(|member| ReplicaId(member.id)).collect();
         }
     }

@@ -9,31 +9,40 @@
 mod apply;
 mod background;
 mod checkpoint;
+mod forward;
+mod health;
 pub(crate) mod lease_clock;
 mod maintenance;
 mod membership;
+mod messages;
 mod pending;
 mod propose;
 mod read;
 mod recovery;
 mod watches;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use engine::api::EventList;
 use engine::engine::{Engine, Member};
 use engine::page::map::PageMap;
-use raft::{Entry, RaftNode, Ready, ReadyNumber, Role};
+use raft::{Entry, RaftNode, Ready, ReadyNumber, ReplicaId, Role};
 
 use crate::config::Config;
 use crate::effect::{Effect, Effects, LogLevel};
 use crate::input::{CoreId, Input};
 use crate::message::{Answer, Call, LeaderNews, Message, Origin, Outcome, Unavailable};
 use crate::metrics::{Metrics, Scalar};
+use crate::peers::Peers;
+use crate::random::Random;
 use crate::wal::ShardWal;
 use background::Background;
 use checkpoint::CheckpointState;
+use forward::Forwarding;
+pub(crate) use forward::reply_of;
+use health::Health;
 use lease_clock::LeaseClock;
+use messages::Messages;
 use pending::PendingProposals;
 use read::Reads;
 use watches::Watches;
@@ -45,6 +54,9 @@ pub(crate) use recovery::{RecoveredGroup, choose_checkpoint};
 pub(crate) const DEFAULT_GROUP: u64 = 1;
 /// Units of engine work (about one descent of a tree each) in a step: around a millisecond.
 const STEP_WORK_UNITS: u32 = 1_000;
+
+/// A process that was stopped for longer than this many ticks says so to Raft.
+const PAUSE_TICKS: u64 = 10;
 
 /// Gauges are brought up to date this often.
 const PUBLISH_METRICS_US: u64 = 20_000;
@@ -82,6 +94,21 @@ pub(crate) struct Replica<M> {
     next_publish_us: u64,
     needs_step: bool,
     is_wal_full: bool,
+    messages: Messages,
+    forwarding: Forwarding,
+    health: Health,
+    random: Random,
+    started_us: u64,
+    /// The term whose first entry this leader has applied: since then it keeps the leases.
+    lease_term: u64,
+    /// Transfers of leadership that clients wait for: to whom, until when.
+    moves: Vec<(Origin, u64, u64)>,
+    /// Since when members are connected without a break.
+    connected_since_us: BTreeMap<u64, u64>,
+    /// The connections do not know the newest members.
+    are_members_new: bool,
+    /// This member was removed: it ends.
+    is_removed: bool,
     /// The group's members as applied; none before they were founded.
     members: Vec<Member>,
     /// Members that were removed.
@@ -105,6 +132,13 @@ impl<M: PageMap> Replica<M> {
     /// Everything that happened to the disk, before anything else of the step.
     pub fn on_persisted(&mut self, number: ReadyNumber) {
         self.raft.persisted(number);
+        self.messages.release(number);
+    }
+
+    /// The step begins: peers are heard before anything is asked.
+    pub fn begin_step(&mut self, now_us: u64) {
+        assert!(self.now_us <= now_us);
+        self.now_us = now_us;
     }
 
     /// A step's work, within its budget.
@@ -112,6 +146,7 @@ impl<M: PageMap> Replica<M> {
         &mut self,
         now_us: u64,
         wal: &mut ShardWal,
+        peers: &mut Peers,
         metrics: &mut Metrics,
         fx: &mut Effects,
     ) {
@@ -119,10 +154,13 @@ impl<M: PageMap> Replica<M> {
         self.now_us = now_us;
         self.work_units_left = STEP_WORK_UNITS;
         self.needs_step = false;
+        self.run_forwarding(peers);
         self.start_read_round();
-        self.tick(fx);
+        self.tick(wal);
         self.run_background(metrics, fx);
-        self.run_raft(wal, metrics, fx);
+        self.run_raft(wal, peers, metrics, fx);
+        self.take_over_leases();
+        self.run_moves();
         self.run_reads(metrics);
         self.run_watches(metrics);
         self.run_checkpoint(wal, metrics, fx);
@@ -176,9 +214,14 @@ impl<M: PageMap> Replica<M> {
             | Call::HashKv { .. }
             | Call::Hash
             | Call::AlarmList { .. }
-            | Call::MemberList
+            | Call::MemberList { .. }
             | Call::Health { .. } => self.on_read(origin, call),
             Call::Status => self.on_status(origin),
+            Call::MemberChange(change) => {
+                let added = self.random.next().max(1);
+                self.on_member_change(origin, change, added);
+            }
+            Call::MoveLeader { target } => self.on_move_leader(origin, target),
             Call::WatchCreate(create) => self.on_watch_create(origin, create),
             Call::WatchCancel { watch_id } => self.on_watch_cancel(origin, watch_id),
             Call::WatchProgress { waits } => self.on_watch_progress(origin, waits),
@@ -188,19 +231,50 @@ impl<M: PageMap> Replica<M> {
         }
     }
 
-    /// Begins a clean stop: what is pending is finished, nothing new is taken.
+    /// Begins a clean stop: what is pending is finished, nothing new is taken, and a leader hands
+    /// over first.
     pub fn on_shutdown(&mut self) {
         self.stage = Stage::Stopping;
+        if self.is_leader()
+            && let Some(target) = self.best_successor()
+        {
+            // Without a successor that can be reached the others elect one when this one is gone.
+            let _ = self.raft.transfer_leader(target);
+        }
     }
 
     /// Whether nothing is pending any more.
     pub fn is_quiet(&self) -> bool {
-        self.pending.len() == 0 && !self.engine.is_applying()
+        let hands_over = self.is_leader() && self.best_successor().is_some();
+        self.pending.len() == 0 && !self.engine.is_applying() && !hands_over
+    }
+
+    /// This member does not belong to the cluster any more.
+    pub fn is_removed(&self) -> bool {
+        self.is_removed
     }
 
     /// Whether calls came since the last step.
     pub fn has_new_calls(&self) -> bool {
-        self.raft.has_ready() || self.reads.has_arrived() || !self.outbox.messages.is_empty()
+        self.raft.has_ready()
+            || self
+                .reads
+                .has_arrived(self.raft.soft_state().leader.is_some(), self.engine.applied_index())
+            || !self.outbox.messages.is_empty()
+            || self.messages.has_released()
+    }
+
+    /// The reachable voter that holds most of the log.
+    fn best_successor(&self) -> Option<ReplicaId> {
+        let status = self.raft.status();
+        let voters = &status.configuration.voters;
+        let peers = status.peers.iter().filter(|peer| {
+            voters.contains(&peer.id)
+                && peer.is_recently_active
+                && !peer.disk.is_stuck
+                && self.connected_since_us.contains_key(&peer.id.0)
+        });
+        peers.max_by_key(|peer| (peer.matched, peer.id)).map(|peer| peer.id)
     }
 
     /// What is known of the leader now.
@@ -225,24 +299,36 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// A jump of the time counts as one tick.
-    fn tick(&mut self, fx: &mut Effects) {
+    fn tick(&mut self, wal: &ShardWal) {
         if self.next_tick_us <= self.now_us {
+            if self.next_tick_us + PAUSE_TICKS * self.tick_us < self.now_us {
+                self.raft.paused();
+            }
+            self.observe_health(wal);
             self.next_tick_us = self.now_us + self.tick_us;
             self.raft.tick();
+            self.fail_overdue_reads();
         }
         while let Some(waiter) = self.pending.take_overdue(self.now_us) {
             self.on_proposal_lost(waiter, Unavailable::TimedOut);
         }
-        fx.wake_at(self.next_tick_us);
     }
 
     /// Hands Raft's demands on until it has none, and applies what is committed.
-    fn run_raft(&mut self, wal: &mut ShardWal, metrics: &mut Metrics, fx: &mut Effects) {
+    fn run_raft(
+        &mut self,
+        wal: &mut ShardWal,
+        peers: &mut Peers,
+        metrics: &mut Metrics,
+        fx: &mut Effects,
+    ) {
+        self.send_released(peers);
         while self.raft.has_ready() {
             let mut ready = std::mem::take(&mut self.ready);
             self.raft.ready(&mut ready);
-            assert!(ready.messages_now.is_empty() && ready.messages_after_persist.is_empty());
-            assert!(ready.snapshot.is_none(), "a group of one voter receives no snapshot");
+            self.send_all(&mut ready.messages_now, peers);
+            self.messages.hold(ready.number, &mut ready.messages_after_persist);
+            assert!(ready.snapshot.is_none(), "no state is received yet");
             if let Some(soft) = ready.soft_state {
                 self.on_soft_state(soft, metrics, fx);
             }
@@ -253,10 +339,8 @@ impl<M: PageMap> Replica<M> {
             for state in ready.read_states.drain(..) {
                 self.reads.confirm(state.context, state.index.0);
             }
-            for context in std::mem::take(&mut ready.reads_lost) {
-                for origin in self.reads.lose(context) {
-                    self.fail(origin, Unavailable::LeaderChanged);
-                }
+            for context in ready.reads_lost.drain(..) {
+                self.reads.lose(context);
             }
             self.ready = ready;
             self.apply_committed(metrics, fx);
@@ -277,8 +361,13 @@ impl<M: PageMap> Replica<M> {
     }
 
     fn next_wake_us(&self) -> u64 {
-        let mut wake_us = self.next_tick_us;
+        let is_alone = self.raft.configuration().voters.len() <= 1 && self.is_leader();
+        // A leader without followers has nothing to do at a tick.
+        let lazy_us = if is_alone { self.config.heartbeat_interval_us } else { 0 };
+        let mut wake_us = self.next_tick_us + lazy_us;
         let others = [
+            self.next_forwarding_us(),
+            self.moves.iter().map(|(_, _, deadline_us)| *deadline_us).min(),
             self.pending.next_deadline_us(),
             self.background.next_wake_us(),
             self.watches.next_wake_us(),

@@ -82,6 +82,24 @@ impl PendingProposals {
         waiter
     }
 
+    /// The counter of the oldest that may still be waiting.
+    pub fn counter_first(&self) -> u64 {
+        self.counter_first
+    }
+
+    /// Whether somebody still waits for the proposal with this counter.
+    pub fn is_waiting(&self, counter: u64) -> bool {
+        let slot = counter.checked_sub(self.counter_first).and_then(|s| usize::try_from(s).ok());
+        let pending = slot.and_then(|slot| self.ring.get(slot));
+        pending.is_some_and(|pending| pending.waiter.is_some())
+    }
+
+    /// Takes who waits for a counter: the proposal will not be applied.
+    pub fn take(&mut self, counter: u64) -> Option<Waiter> {
+        let (member_id, incarnation) = (self.member_id, self.incarnation);
+        self.complete(ProposalId { member_id, incarnation, counter })
+    }
+
     /// Takes one that is past its deadline.
     pub fn take_overdue(&mut self, now_us: u64) -> Option<Waiter> {
         self.pop_answered();

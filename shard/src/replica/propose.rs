@@ -7,7 +7,7 @@ use bytes::Bytes;
 use engine::api::{AlarmAction, AlarmType, Command, ProposalId};
 use engine::command;
 use engine::page::map::PageMap;
-use raft::{EntryKind, ProposeError};
+use raft::{ChangeError, ProposeError};
 
 use super::pending::Waiter;
 use super::{Replica, Stage};
@@ -46,16 +46,39 @@ impl<M: PageMap> Replica<M> {
         mut command: Vec<u8>,
         waiter: Waiter,
     ) -> Result<(), Unavailable> {
-        command::stamp(&mut command, self.pending.next_id());
-        match self.raft.propose(EntryKind::Command, Bytes::from(command)) {
-            Ok(_) => {
-                let deadline_us = self.now_us + self.request_timeout_us();
-                self.pending.insert(waiter, deadline_us);
-                Ok(())
+        let id = self.pending.next_id();
+        command::stamp(&mut command, id);
+        let command = Bytes::from(command);
+        let may_wait = !matches!(waiter, Waiter::Expiry { .. });
+        if !self.forwarding.is_holding() || !may_wait {
+            match self.append(command.clone()) {
+                Ok(()) => {
+                    self.insert_pending(waiter);
+                    return Ok(());
+                }
+                Err(ProposeError::TooManyUncommitted) => return Err(Unavailable::TooManyRequests),
+                Err(ProposeError::Change(ChangeError::Inconsistent)) => {
+                    return Err(Unavailable::LearnerNotReady);
+                }
+                Err(_) => {}
             }
-            Err(ProposeError::TooManyUncommitted) => Err(Unavailable::TooManyRequests),
-            Err(_) => Err(Unavailable::NoLeader),
         }
+        if !may_wait {
+            // An expiry is proposed in the leader's own term or not at all.
+            return Err(Unavailable::NoLeader);
+        }
+        if !self.forwarding.has_room(command.len()) {
+            return Err(Unavailable::TooManyRequests);
+        }
+        self.forwarding.hold(id.counter, command);
+        self.insert_pending(waiter);
+        self.needs_step = true;
+        Ok(())
+    }
+
+    fn insert_pending(&mut self, waiter: Waiter) {
+        let deadline_us = self.now_us + self.request_timeout_us();
+        self.pending.insert(waiter, deadline_us);
     }
 
     /// Proposes a command of this member's own.

@@ -15,8 +15,10 @@ use engine::mvcc::hash::HashRead;
 use engine::mvcc::range::RangeRead;
 use engine::mvcc::txn_read::TxnRead;
 use engine::page::map::{Corruption, PageMap};
+use raft::Role;
 
 use super::Replica;
+use super::forward::question_of;
 use crate::limits::READS_MAX;
 use crate::message::{Call, HashKv, HealthReport, Origin, Outcome, Unavailable};
 use crate::metrics::{Metrics, Scalar};
@@ -43,6 +45,7 @@ pub(super) struct Reads {
 struct Read {
     origin: Origin,
     call: Call,
+    deadline_us: u64,
 }
 
 #[derive(Debug)]
@@ -75,14 +78,31 @@ impl Reads {
         self.confirmed.push_back((index, reads));
     }
 
-    /// A round came to nothing: whom to tell.
-    pub fn lose(&mut self, context: u64) -> Vec<Origin> {
+    /// Waits for the next round.
+    pub fn arrive(&mut self, origin: Origin, call: Call, deadline_us: u64) {
+        self.count += 1;
+        self.arrived.push(Read { origin, call, deadline_us });
+    }
+
+    /// A round came to nothing: its reads wait for the next one.
+    pub fn lose(&mut self, context: u64) {
         let Some(slot) = self.rounds.iter().position(|(known, _)| *known == context) else {
-            return Vec::new();
+            return;
         };
         let (_, reads) = self.rounds.remove(slot).expect("just found");
-        self.count -= reads.len();
-        reads.into_iter().map(|read| read.origin).collect()
+        self.arrived.extend(reads);
+    }
+
+    /// Takes what waited too long, wherever it waits.
+    fn take_overdue(&mut self, now_us: u64) -> Vec<Read> {
+        let mut overdue = Vec::new();
+        let rounds = self.rounds.iter_mut().chain(&mut self.confirmed).map(|(_, reads)| reads);
+        for reads in rounds.chain(std::iter::once(&mut self.arrived)) {
+            overdue.extend(reads.extract_if(.., |read| read.deadline_us <= now_us));
+        }
+        assert!(overdue.len() <= self.count);
+        self.count -= overdue.len();
+        overdue
     }
 
     /// Memory of the answers under way.
@@ -91,8 +111,9 @@ impl Reads {
     }
 
     /// Whether reads wait for a round to begin, or may be answered.
-    pub fn has_arrived(&self) -> bool {
-        !self.arrived.is_empty() || !self.confirmed.is_empty()
+    pub fn has_arrived(&self, has_leader: bool, applied_index: u64) -> bool {
+        (has_leader && !self.arrived.is_empty())
+            || self.confirmed.front().is_some_and(|(index, _)| *index <= applied_index)
     }
 
     /// The caller is gone: long work for it ends.
@@ -111,24 +132,50 @@ impl<M: PageMap> Replica<M> {
         let is_local = match &call {
             Call::Range(range) => range.is_serializable(),
             Call::ReadTxn { serializable, .. } | Call::Health { serializable } => *serializable,
+            Call::MemberList { serializable } => *serializable,
             Call::LeaseLeases | Call::AuthStatus | Call::Hash => true,
             _ => false,
         };
-        self.reads.count += 1;
-        let read = Read { origin, call };
+        let deadline_us = self.now_us + self.request_timeout_us();
         if is_local {
-            self.reads.confirmed.push_back((0, vec![read]));
-        } else {
-            self.reads.arrived.push(read);
+            self.reads.count += 1;
+            let read = Read { origin, call, deadline_us };
+            return self.reads.confirmed.push_back((0, vec![read]));
+        }
+        match question_of(&call) {
+            Some(question) if !self.is_leader() => self.ask_leader(origin, question, deadline_us),
+            _ => self.reads.arrive(origin, call, deadline_us),
+        }
+    }
+
+    /// Reads that wait for a leader, a round or an entry for too long.
+    pub(super) fn fail_overdue_reads(&mut self) {
+        if self.reads.count == self.reads.running.len() {
+            return;
+        }
+        for read in self.reads.take_overdue(self.now_us) {
+            self.fail_read(read, Unavailable::TimedOut);
         }
     }
 
     /// One round for everything that arrived.
     pub(super) fn start_read_round(&mut self) {
-        if self.reads.arrived.is_empty() {
+        let soft = self.raft.soft_state();
+        if self.reads.arrived.is_empty() || soft.leader.is_none() {
+            // Without a leader they wait for one: clients see a pause, not an error.
             return;
         }
-        let reads = std::mem::take(&mut self.reads.arrived);
+        let mut reads = std::mem::take(&mut self.reads.arrived);
+        if soft.role != Role::Leader {
+            for read in reads.extract_if(.., |read| question_of(&read.call).is_some()) {
+                self.reads.count -= 1;
+                let question = question_of(&read.call).expect("just asked");
+                self.ask_leader(read.origin, question, read.deadline_us);
+            }
+            if reads.is_empty() {
+                return;
+            }
+        }
         self.reads.next_context += 1;
         let context = self.reads.next_context;
         match self.raft.read_index(context) {
@@ -140,6 +187,11 @@ impl<M: PageMap> Replica<M> {
                 }
             }
         }
+    }
+
+    /// A lease's time is told by who leads, and not before it keeps the leases.
+    fn may_answer(&self, call: &Call) -> bool {
+        question_of(call).is_none() || self.lease_term == self.raft.soft_state().term.0
     }
 
     /// Health answers its failure instead of failing.
@@ -161,7 +213,12 @@ impl<M: PageMap> Replica<M> {
             }
             let (_, reads) = self.reads.confirmed.pop_front().expect("checked above");
             for read in reads {
-                self.begin_read(read, &mut budget, metrics);
+                if self.may_answer(&read.call) {
+                    self.begin_read(read, &mut budget, metrics);
+                } else {
+                    self.reads.arrived.push(read);
+                    self.needs_step |= self.is_leader();
+                }
             }
         }
         // While the answers under way fill their budget, only the oldest goes on.
@@ -178,7 +235,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     fn begin_read(&mut self, read: Read, budget: &mut WorkBudget, metrics: &mut Metrics) {
-        let Read { origin, call } = read;
+        let Read { origin, call, .. } = read;
         let work = match call {
             Call::Range(request) => {
                 metrics.add(Scalar::Ranges, 1);

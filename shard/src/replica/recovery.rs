@@ -6,7 +6,7 @@
 //! member, it is never skipped; the run number is durable before anything is answered, since it is
 //! in the first frame.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use engine::api::EventList;
@@ -14,17 +14,23 @@ use engine::engine::{Engine, OpenError};
 use engine::page::map::{Corruption, PageMap};
 use engine::page::meta::{Meta, MetaBroken, choose_meta};
 use engine::wal::recovered::{RecoverError, RecoveredGroup as WalGroup};
-use raft::{Entry, EntryId, HardState, Index, RaftNode, Ready, ReplicaId, Restored, Term};
+use raft::{
+    Entry, EntryId, HardState, Index, RaftNode, Ready, ReplicaId, Restored, Term, VoteMemory,
+};
 
 use super::background::Background;
 use super::checkpoint::CheckpointState;
+use super::forward::Forwarding;
+use super::health::Health;
 use super::lease_clock::LeaseClock;
 use super::membership::configuration_of;
+use super::messages::Messages;
 use super::pending::PendingProposals;
 use super::read::Reads;
 use super::watches::Watches;
 use super::{DEFAULT_GROUP, Outbox, Replica, Stage};
 use crate::config::Config;
+use crate::random::Random;
 use crate::wal::kind_from_number;
 
 /// Why a shard cannot start. Nothing was changed.
@@ -118,6 +124,8 @@ pub(crate) struct RecoveredGroup {
     pub entries: Vec<Entry>,
     /// Log position of the older of the two checkpoints.
     pub older_index: u64,
+    /// The entry before the first of `entries`, as far as the WAL says.
+    pub log_base: EntryId,
     pub last_index: u64,
 }
 
@@ -130,6 +138,7 @@ impl RecoveredGroup {
                 hard_state,
                 entries: Vec::new(),
                 older_index: 0,
+                log_base: EntryId::default(),
                 last_index: 0,
             });
         };
@@ -147,6 +156,7 @@ impl RecoveredGroup {
         };
         let older_index = state.checkpoint.index;
         let last_index = state.last.index;
+        let state = state.clone();
         let entries = std::mem::take(&mut group.entries);
         let entries = entries.into_iter().map(|entry| {
             let kind = kind_from_number(entry.kind)
@@ -155,7 +165,8 @@ impl RecoveredGroup {
             Ok(Entry { term, index, kind, data: entry.data })
         });
         let entries = entries.collect::<Result<Vec<_>, StartError>>()?;
-        Ok(RecoveredGroup { hard_state, entries, older_index, last_index })
+        let log_base = EntryId { index: Index(older_index), term: Term(state.checkpoint.term) };
+        Ok(RecoveredGroup { hard_state, entries, older_index, log_base, last_index })
     }
 }
 
@@ -189,14 +200,13 @@ impl<M: PageMap> Replica<M> {
         };
         engine.answer_only(config.member_id, incarnation);
         let applied_index = engine.applied_index();
-        let mut entries = group.entries;
+        let entries = group.entries;
         if let Some(first) = entries.first()
             && applied_index + 1 < first.index.0
         {
             let (checkpoint_index, first_index) = (applied_index, first.index.0);
             return Err(StartError::WalGap { checkpoint_index, first_index });
         }
-        entries.retain(|entry| applied_index < entry.index.0);
         let members = engine.members().map_err(StartError::Members)?;
         let configuration = configuration_of(&config, &members);
         let restored = Restored {
@@ -204,19 +214,24 @@ impl<M: PageMap> Replica<M> {
             applied: EntryId { index: Index(applied_index), term: Term(engine.applied_term()) },
             configuration,
             entries,
-            ..Restored::default()
+            log_base: group.log_base,
+            incarnation,
+            vote_memory: VoteMemory::Kept,
         };
+        let is_alone = restored.configuration.voters == [ReplicaId(config.member_id)];
         let raft_config = raft_config(&config, incarnation);
         let mut raft = RaftNode::new(raft_config, restored)
             .map_err(|error| StartError::Raft(error.to_string()))?;
-        raft.campaign().map_err(|error| StartError::Raft(format!("{error:?}")))?;
+        if is_alone {
+            raft.campaign().map_err(|error| StartError::Raft(format!("{error:?}")))?;
+        }
         let older_index = group.older_index.min(applied_index);
         let mut replica = Replica {
             raft,
             ready: Ready::default(),
             now_us,
-            tick_us: config.heartbeat_interval_us,
-            next_tick_us: now_us + config.heartbeat_interval_us,
+            tick_us: tick_us(&config),
+            next_tick_us: now_us + tick_us(&config),
             pending: PendingProposals::new(config.member_id, incarnation),
             committed: VecDeque::new(),
             events: EventList::default(),
@@ -237,6 +252,16 @@ impl<M: PageMap> Replica<M> {
             needs_step: false,
             is_wal_full: false,
             may_have_broken_pages: meta.is_some(),
+            messages: Messages::default(),
+            forwarding: Forwarding::default(),
+            health: Health::default(),
+            random: Random::new(config.seed ^ 0x6d65_6d62),
+            started_us: now_us,
+            lease_term: 0,
+            moves: Vec::new(),
+            connected_since_us: BTreeMap::new(),
+            are_members_new: true,
+            is_removed: false,
             members: Vec::new(),
             removed_ids: Vec::new(),
             engine,
@@ -248,15 +273,24 @@ impl<M: PageMap> Replica<M> {
     }
 }
 
-/// A tick is a heartbeat interval while there is nobody to send heartbeats to: an idle member
-/// wakes ten times a second, not a hundred times.
+/// Raft's settings are in ticks of ten milliseconds, or of a heartbeat where that is shorter.
+fn tick_us(config: &Config) -> u64 {
+    config.heartbeat_interval_us.min(TICK_US_MAX)
+}
+
 fn raft_config(config: &Config, incarnation: u64) -> raft::Config {
-    let timeout_ticks = config.election_timeout_us.div_ceil(config.heartbeat_interval_us);
+    let ticks = |us: u64| u32::try_from(us.div_ceil(tick_us(config))).unwrap_or(u32::MAX);
+    let heartbeat_interval_ticks = ticks(config.heartbeat_interval_us);
     raft::Config {
-        election_timeout_ticks: u32::try_from(timeout_ticks.max(2)).unwrap_or(u32::MAX),
-        heartbeat_interval_ticks: 1,
-        lease_margin_ticks: 1,
-        seed: config.seed ^ incarnation,
+        election_timeout_ticks: ticks(config.election_timeout_us).max(heartbeat_interval_ticks + 1),
+        heartbeat_interval_ticks,
+        is_pre_vote: config.is_pre_vote,
+        // Nobody serves lease reads: no vote has to wait for a lease to end.
+        restart_quiet_ticks: 0,
+        seed: config.seed ^ incarnation ^ config.member_id.rotate_left(17),
         ..raft::Config::new(ReplicaId(config.member_id))
     }
 }
+
+/// Longest tick.
+const TICK_US_MAX: u64 = 10_000;

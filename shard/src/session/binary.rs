@@ -10,15 +10,16 @@ use engine::api::EventList;
 use net::etcd::cancel_reason;
 use net::etcd::status::{self, Status};
 use net::wire::{
-    Delivery, FeedOutcome, Flow, LeaseTimeToLive, MemberStatus, Outbox, Reply, ReplyHeader,
-    Request, ServerIdentity, ServerLimits, WatchCanceled, WatchFilter, WireApplication,
-    WireSession,
+    ClusterMember, ClusterRequest, Delivery, FeedOutcome, Flow, LeaseTimeToLive, MemberStatus,
+    Outbox, Reply, ReplyHeader, Request, ServerIdentity, ServerLimits, WatchCanceled, WatchFilter,
+    WireApplication, WireSession,
 };
 
 use super::{Context, admission, status_of};
 use crate::input::ConnectionId;
 use crate::message::{
-    Answer, Call, Outcome, WatchBatch, WatchCreate, WatchDelivery, WatchNotice, WatchNoticeKind,
+    Answer, Call, Member, MemberChange, MemberChangeKind, Outcome, WatchBatch, WatchCreate,
+    WatchDelivery, WatchNotice, WatchNoticeKind,
 };
 use crate::metrics::Scalar;
 
@@ -159,11 +160,24 @@ impl BinarySession {
                 outbox.reply(id, term, Reply::Status { revision, status: &status });
             }
             Outcome::Failed(why) => outbox.error(id, &status_of(*why)),
+            Outcome::MemberList(members) => {
+                outbox.reply(id, term, Reply::MemberList { members: &told(members) });
+            }
+            Outcome::MembersChanged { kind, members } => {
+                let members = &told(members)[..];
+                let reply = match *kind {
+                    MemberChangeKind::Added { id } => Reply::MemberAdd { id, members },
+                    MemberChangeKind::Removed => Reply::MemberRemove { members },
+                    MemberChangeKind::Updated => Reply::MemberUpdate { members },
+                    MemberChangeKind::Promoted => Reply::MemberPromote { members },
+                };
+                outbox.reply(id, term, reply);
+            }
+            Outcome::LeaderMoved => outbox.reply(id, term, Reply::MoveLeader),
             Outcome::AuthStatus { .. }
             | Outcome::Hash { .. }
             | Outcome::HashKv(Ok(_))
             | Outcome::AlarmList { .. }
-            | Outcome::MemberList(_)
             | Outcome::Health(_) => unreachable!("the binary protocol does not ask this"),
         }
     }
@@ -275,6 +289,23 @@ impl WireApplication for Program<'_> {
         }
     }
 
+    fn on_cluster_request(
+        &mut self,
+        outbox: &mut Outbox,
+        id: u64,
+        request: ClusterRequest<'_>,
+    ) -> Flow {
+        if self.context.is_stopping {
+            outbox.error(id, &status::STOPPED);
+            return Flow::Continue;
+        }
+        match cluster_call(request) {
+            Ok(call) => self.context.call(self.connection, id, call),
+            Err(status) => outbox.error(id, &status),
+        }
+        Flow::Continue
+    }
+
     fn on_watch_credit(&mut self, outbox: &mut Outbox, id: u64, _credit_bytes: i64) {
         self.drain(id, outbox);
     }
@@ -338,6 +369,39 @@ impl Program<'_> {
     }
 }
 
+fn cluster_call(request: ClusterRequest<'_>) -> Result<Call, Status> {
+    let owned = |urls: Vec<&str>| {
+        super::grpc_request::check_urls(urls.into_iter().map(str::to_string).collect())
+    };
+    Ok(Call::MemberChange(match request {
+        ClusterRequest::MemberList { is_linearizable } => {
+            return Ok(Call::MemberList { serializable: !is_linearizable });
+        }
+        ClusterRequest::MoveLeader { target_id } => {
+            return Ok(Call::MoveLeader { target: target_id });
+        }
+        ClusterRequest::MemberAdd { is_learner, peer_urls } => {
+            MemberChange::Add { peer_urls: owned(peer_urls)?, is_learner }
+        }
+        ClusterRequest::MemberRemove { id } => MemberChange::Remove { id },
+        ClusterRequest::MemberUpdate { id, peer_urls } => {
+            MemberChange::Update { id, peer_urls: owned(peer_urls)? }
+        }
+        ClusterRequest::MemberPromote { id } => MemberChange::Promote { id },
+    }))
+}
+
+fn told(members: &[Member]) -> Vec<ClusterMember> {
+    let members = members.iter().map(|member| ClusterMember {
+        id: member.id,
+        name: member.name.clone(),
+        peer_urls: member.peer_urls.clone(),
+        client_urls: member.client_urls.clone(),
+        is_learner: member.is_learner,
+    });
+    members.collect()
+}
+
 fn member_status(status: &crate::message::Status, context: &Context) -> MemberStatus {
     let mut errors = Vec::new();
     if status.leader == 0 {
@@ -352,7 +416,7 @@ fn member_status(status: &crate::message::Status, context: &Context) -> MemberSt
         leader: status.leader,
         raft_index: status.raft_index,
         raft_applied_index: status.raft_applied_index,
-        is_learner: false,
+        is_learner: status.is_learner,
         errors,
     }
 }

@@ -16,7 +16,8 @@ use super::grpc::{Stream, finish, respond, responder};
 use super::probe::{self, Probe};
 use super::{Context, status_of};
 use crate::message::{
-    Answer, HealthReport, Member, Outcome, WatchBatch, WatchDelivery, WatchNotice, WatchNoticeKind,
+    Answer, HealthReport, Member, MemberChangeKind, Outcome, WatchBatch, WatchDelivery,
+    WatchNotice, WatchNoticeKind,
 };
 
 /// A piece of a streamed range is about this big.
@@ -114,7 +115,17 @@ fn encode(out: &mut Vec<u8>, responder: &Responder, outcome: &Outcome, context: 
                 .map(|(member_id, alarm)| AlarmMember { member_id: *member_id, alarm: *alarm });
             encode::encode_alarms(out, &responder.at(*revision), alarms);
         }
-        Outcome::MemberList(members) => encode_members(out, responder, members),
+        Outcome::MemberList(members) => {
+            let message = etcdserverpb::MemberListResponse {
+                header: Some(responder.at(0).into()),
+                members: told(members),
+            };
+            encode::encode_message(out, &message);
+        }
+        Outcome::MembersChanged { kind, members } => {
+            encode_members_changed(out, responder, *kind, members);
+        }
+        Outcome::LeaderMoved => encode::encode_header_only(out, None),
         Outcome::Range(Err(_))
         | Outcome::ReadTxn(Err(_))
         | Outcome::HashKv(Err(_))
@@ -177,7 +188,7 @@ fn encode_status(
         raft_applied_index: status.raft_applied_index,
         errors,
         db_size_in_use: status.db_size_in_use_bytes,
-        is_learner: false,
+        is_learner: status.is_learner,
         storage_version,
         db_size_quota: status.db_size_quota_bytes,
         downgrade_info: Some(etcdserverpb::DowngradeInfo::default()),
@@ -185,7 +196,7 @@ fn encode_status(
     encode::encode_message(out, &message);
 }
 
-fn encode_members(out: &mut Vec<u8>, responder: &Responder, members: &[Member]) {
+fn told(members: &[Member]) -> Vec<etcdserverpb::Member> {
     let members = members.iter().map(|member| etcdserverpb::Member {
         id: member.id,
         name: member.name.clone(),
@@ -193,11 +204,33 @@ fn encode_members(out: &mut Vec<u8>, responder: &Responder, members: &[Member]) 
         client_urls: member.client_urls.clone(),
         is_learner: member.is_learner,
     });
-    let message = etcdserverpb::MemberListResponse {
-        header: Some(responder.at(0).into()),
-        members: members.collect(),
-    };
-    encode::encode_message(out, &message);
+    members.collect()
+}
+
+fn encode_members_changed(
+    out: &mut Vec<u8>,
+    responder: &Responder,
+    kind: MemberChangeKind,
+    members: &[Member],
+) {
+    let header = Some(responder.at(0).into());
+    let members = told(members);
+    match kind {
+        MemberChangeKind::Added { id } => {
+            let member = members.iter().find(|member| member.id == id).cloned();
+            let message = etcdserverpb::MemberAddResponse { header, member, members };
+            encode::encode_message(out, &message);
+        }
+        MemberChangeKind::Removed => {
+            encode::encode_message(out, &etcdserverpb::MemberRemoveResponse { header, members });
+        }
+        MemberChangeKind::Updated => {
+            encode::encode_message(out, &etcdserverpb::MemberUpdateResponse { header, members });
+        }
+        MemberChangeKind::Promoted => {
+            encode::encode_message(out, &etcdserverpb::MemberPromoteResponse { header, members });
+        }
+    }
 }
 
 /// All pieces but the last carry keys only; the last one tells header, count and more.

@@ -12,7 +12,7 @@ use net::etcd::proto::{etcdserverpb, health};
 use net::etcd::status::{self, Status};
 
 use super::{Context, admission};
-use crate::message::{Call, OwnedRange, WatchCreate};
+use crate::message::{Call, MemberChange, OwnedRange, WatchCreate};
 
 /// What a message comes to.
 pub(super) enum Made {
@@ -61,7 +61,10 @@ pub(super) fn call_of(method: Method, body: &[u8], context: &mut Context) -> Res
             Call::LeaseTimeToLive { id: request.id, keys: request.keys }
         }
         Method::LeaseLeases => Call::LeaseLeases,
-        Method::MemberList => Call::MemberList,
+        Method::MemberList => {
+            let request: etcdserverpb::MemberListRequest = decode::decode_message(body)?;
+            Call::MemberList { serializable: !request.linearizable }
+        }
         Method::Alarm => return alarm(body, context),
         Method::Status => Call::Status,
         Method::Hash => Call::Hash,
@@ -81,7 +84,7 @@ pub(super) fn call_of(method: Method, body: &[u8], context: &mut Context) -> Res
         | Method::MemberRemove
         | Method::MemberUpdate
         | Method::MemberPromote
-        | Method::MoveLeader => return alone(method, body, context),
+        | Method::MoveLeader => members(method, body)?,
         Method::AuthStatus => Call::AuthStatus,
         Method::Authenticate => return Err(status::AUTH_NOT_ENABLED),
         Method::Snapshot
@@ -153,44 +156,50 @@ fn alarm(body: &[u8], context: &mut Context) -> Result<Made, Status> {
     }
 }
 
-/// Changes of the membership, as far as a cluster of one member can answer them.
-fn alone(method: Method, body: &[u8], context: &Context) -> Result<Made, Status> {
-    let not_served = || status::unknown_path(method.path().as_bytes());
-    let own = context.config.member_id;
-    let id = match method {
+/// Calls about the members.
+fn members(method: Method, body: &[u8]) -> Result<Call, Status> {
+    let change = match method {
         Method::MemberAdd => {
             let request: etcdserverpb::MemberAddRequest = decode::decode_message(body)?;
-            let is_bad = |url: &String| !url.starts_with("http://") && !url.starts_with("https://");
-            return Err(if request.peer_urls.is_empty() || request.peer_urls.iter().any(is_bad) {
-                status::MEMBER_BAD_URLS
-            } else {
-                not_served()
-            });
+            let peer_urls = check_urls(request.peer_urls)?;
+            MemberChange::Add { peer_urls, is_learner: request.is_learner }
         }
         Method::MemberRemove => {
-            decode::decode_message::<etcdserverpb::MemberRemoveRequest>(body)?.id
+            let request: etcdserverpb::MemberRemoveRequest = decode::decode_message(body)?;
+            MemberChange::Remove { id: request.id }
         }
         Method::MemberUpdate => {
-            decode::decode_message::<etcdserverpb::MemberUpdateRequest>(body)?.id
+            let request: etcdserverpb::MemberUpdateRequest = decode::decode_message(body)?;
+            let peer_urls = check_urls(request.peer_urls)?;
+            MemberChange::Update { id: request.id, peer_urls }
         }
         Method::MemberPromote => {
-            decode::decode_message::<etcdserverpb::MemberPromoteRequest>(body)?.id
+            let request: etcdserverpb::MemberPromoteRequest = decode::decode_message(body)?;
+            MemberChange::Promote { id: request.id }
         }
         _ => {
             let request: etcdserverpb::MoveLeaderRequest = decode::decode_message(body)?;
-            if request.target_id != own {
-                return Err(status::BAD_LEADER_TRANSFEREE);
-            }
-            let mut out = Vec::new();
-            encode::encode_header_only(&mut out, None);
-            return Ok(Made::Answer(out));
+            return Ok(Call::MoveLeader { target: request.target_id });
         }
     };
-    Err(match method {
-        _ if id != own => status::MEMBER_NOT_FOUND,
-        Method::MemberPromote => status::MEMBER_NOT_LEARNER,
-        _ => not_served(),
-    })
+    Ok(Call::MemberChange(change))
+}
+
+/// Peer URLs as etcd takes them: a scheme, a host and a port, nothing behind it.
+pub(super) fn check_urls(urls: Vec<String>) -> Result<Vec<String>, Status> {
+    let is_good = |url: &String| {
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        let port = rest.and_then(|rest| rest.rsplit_once(':')).map(|(host, port)| {
+            !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
+        });
+        port == Some(true)
+    };
+    if urls.is_empty() || !urls.iter().all(is_good) {
+        return Err(status::MEMBER_BAD_URLS);
+    }
+    let mut sorted = urls;
+    sorted.sort();
+    Ok(sorted)
 }
 
 fn health_list() -> Made {

@@ -432,5 +432,13 @@ pub(super) fn status_of(why: Unavailable) -> Status {
         Unavailable::NoSpace => status::NO_SPACE,
         Unavailable::Corrupt => status::CORRUPT_CLUSTER,
         Unavailable::AnswerTooLarge => ANSWER_TOO_LARGE,
+        Unavailable::NotLeader => status::NOT_LEADER,
+        Unavailable::BadTransferee => status::BAD_LEADER_TRANSFEREE,
+        Unavailable::TransferTimedOut => status::TIMEOUT_LEADER_TRANSFER,
+        Unavailable::NotEnoughStarted => status::MEMBER_NOT_ENOUGH_STARTED,
+        Unavailable::Unhealthy => status::UNHEALTHY,
+        Unavailable::TooManyLearners => status::TOO_MANY_LEARNERS,
+        Unavailable::LearnerNotReady => status::LEARNER_NOT_READY,
+        Unavailable::Learner => status::NOT_SUPPORTED_FOR_LEARNER,
     }
 }
