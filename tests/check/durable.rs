@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::history::{Call, Complaint, History, Outcome};
+use super::history::{Call, Complaint, History, NEVER_US, Outcome};
 use crate::model::store::FIRST_REVISION;
 use crate::model::watch::Heard;
 use crate::model::{Answer, Evaluated, Event, Request, Store};
@@ -52,6 +52,7 @@ pub fn replay(history: &History, heard: &BTreeMap<i64, Vec<Heard>>) -> Result<Tr
             _ => {}
         }
     }
+    let known = known_times(history);
     let mut truth = Truth { store: Store::default(), makers: BTreeMap::new() };
     for (revision, events) in heard {
         let next = truth.store.revision() + 1;
@@ -60,7 +61,11 @@ pub fn replay(history: &History, heard: &BTreeMap<i64, Vec<Heard>>) -> Result<Tr
             return Err(Complaint::new(CHECK, what));
         }
         let slots = told.remove(revision).unwrap_or_default();
-        let maker = find_maker(history, &truth.store, &slots, &open, events)?;
+        // Nobody can have made what somebody else knew of before.
+        let known_us = known.range(next..).next().map_or(NEVER_US, |(_, known_us)| *known_us);
+        let is_early = |slot: &usize| history.calls[*slot].invoked_us <= known_us;
+        let candidates: Vec<usize> = open.iter().copied().filter(is_early).collect();
+        let maker = find_maker(history, &truth.store, &slots, &candidates, events)?;
         if let Maker::Call(slot) = maker {
             open.remove(&slot);
         }
@@ -87,6 +92,23 @@ pub fn replay(history: &History, heard: &BTreeMap<i64, Vec<Heard>>) -> Result<Tr
     Ok(truth)
 }
 
+/// For each revision that an answer told, the earliest time at which it or a later one was known.
+fn known_times(history: &History) -> BTreeMap<i64, u64> {
+    let mut known: BTreeMap<i64, u64> = BTreeMap::new();
+    for call in &history.calls {
+        if let Some(revision) = call.revision() {
+            let known_us = known.entry(revision).or_insert(NEVER_US);
+            *known_us = call.returned_us.min(*known_us);
+        }
+    }
+    let mut earliest_us = NEVER_US;
+    for known_us in known.values_mut().rev() {
+        earliest_us = earliest_us.min(*known_us);
+        *known_us = earliest_us;
+    }
+    known
+}
+
 fn is_write(request: &Request) -> bool {
     matches!(request, Request::Put(_) | Request::Delete(_) | Request::Txn(_))
 }
@@ -95,7 +117,7 @@ fn find_maker(
     history: &History,
     store: &Store,
     told: &[usize],
-    open: &BTreeSet<usize>,
+    open: &[usize],
     events: &[Heard],
 ) -> Result<Maker, Complaint> {
     let at = store.revision();
@@ -117,19 +139,20 @@ fn find_maker(
             return Err(Complaint::new(CHECK, what));
         }
     }
-    let makes = |slot: &&usize| {
-        let evaluated = store.evaluate(&history.calls[**slot].request, at);
-        evaluated.is_ok_and(|evaluated| is_same(&evaluated.events, events))
-    };
-    if let Some(slot) = open.iter().find(makes) {
-        return Ok(Maker::Call(*slot));
-    }
+    // The end of a lease comes first: it takes nothing from the calls that may explain more.
     let lease = events.first().and_then(|event| store.key_at(&event.key, at)).map(|kv| kv.lease);
     if let Some(lease) = lease.filter(|lease| *lease != 0) {
         let ended = store.deletion(&store.keys_of_lease(lease, at), at);
         if is_same(&ended, events) {
             return Ok(Maker::Lease(lease));
         }
+    }
+    let makes = |slot: &&usize| {
+        let evaluated = store.evaluate(&history.calls[**slot].request, at);
+        evaluated.is_ok_and(|evaluated| is_same(&evaluated.events, events))
+    };
+    if let Some(slot) = open.iter().find(makes) {
+        return Ok(Maker::Call(*slot));
     }
     let what = format!("nobody asked for revision {}: {events:?}", at + 1);
     Err(Complaint::new(CHECK, what))
@@ -255,7 +278,7 @@ pub(super) mod tests {
         heard.insert(4, vec![gone("a")]);
         assert!(replay(&history, &heard).is_err(), "half a lease");
         let delete = Request::Delete(Delete { key: b"a".to_vec(), ..Delete::default() });
-        let open = Call { request: delete, outcome: Outcome::Unknown, ..put("", "", (5, 0), None) };
+        let open = Call { request: delete, outcome: Outcome::Unknown, ..put("", "", (1, 0), None) };
         let history = History { calls: [history.calls, vec![open]].concat() };
         let truth = replay(&history, &heard).expect("the deletion may have happened");
         assert_eq!(truth.makers[&4], Maker::Call(2));

@@ -1,5 +1,25 @@
-//! The simulated world: production shards on simulated disks, connections and time.
+//! Members in a simulated world: the shipped shards, no sockets, no disks, no clock.
+//!
+//! `member` and `client` are one member that does everything at once, for scripts. `world` is a
+//! cluster with time, network, disks and faults, by seed.
 
+pub mod caller;
 pub mod client;
+pub mod clock;
 pub mod disk;
+mod faults;
 pub mod member;
+pub mod network;
+pub mod plan;
+pub mod process;
+pub mod queue;
+pub mod random;
+pub mod run;
+pub mod sectors;
+pub mod session;
+pub mod storage;
+mod submit;
+pub mod trace;
+pub mod watcher;
+pub mod workload;
+pub mod world;

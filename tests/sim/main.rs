@@ -1,0 +1,197 @@
+//! `sim`: runs seeds of the simulated cluster, on all cores, until one is wrong or all are done.
+//!
+//!     cargo run --release -p tests --bin sim -- [--seed N] [--seeds A..B] [--hours H]
+//!         [--members M] [--threads T] [--trace none|faults|calls|all] [--steady]
+//!
+//! A seed alone prints its trace. The first seed that is wrong is printed with the command that
+//! shows it again, and ends the program with status 1. `--steady` measures: a minute of load
+//! without faults, and how long it took.
+
+use std::cell::Cell;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tests::sim::plan::Plan;
+use tests::sim::run::{Report, run};
+use tests::sim::trace::Level;
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+struct Options {
+    seeds: std::ops::Range<u64>,
+    hours: Option<f64>,
+    members: Option<usize>,
+    threads: Option<usize>,
+    level: Level,
+    is_steady: bool,
+}
+
+/// What all threads have done.
+#[derive(Default)]
+struct Totals {
+    seeds: AtomicU64,
+    virtual_us: AtomicU64,
+    calls: AtomicU64,
+    is_wrong: AtomicBool,
+    print: Mutex<()>,
+}
+
+thread_local! {
+    /// What runs on this thread, for whoever looks at a panic.
+    static RUNNING: Cell<(u64, usize)> = const { Cell::new((0, 0)) };
+}
+
+fn main() -> ExitCode {
+    let options = match parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::from(2);
+        }
+    };
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        let (seed, members) = RUNNING.get();
+        eprintln!("seed {seed} panicked; again: {}", command(seed, members));
+    }));
+    if options.is_steady {
+        return measure(&options);
+    }
+    let totals = Totals::default();
+    let next = AtomicU64::new(options.seeds.start);
+    let began = Instant::now();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = options.threads.unwrap_or(cores).max(1);
+    let threads =
+        threads.min(usize::try_from(options.seeds.end - options.seeds.start).unwrap_or(1));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| work(&options, &next, &totals, began));
+        }
+    });
+    let hours = totals.virtual_us.load(Ordering::Relaxed) as f64 / 3.6e9;
+    println!(
+        "{} seeds, {hours:.2} virtual hours, {} calls, {:.1} s",
+        totals.seeds.load(Ordering::Relaxed),
+        totals.calls.load(Ordering::Relaxed),
+        began.elapsed().as_secs_f64()
+    );
+    ExitCode::from(u8::from(totals.is_wrong.load(Ordering::Relaxed)))
+}
+
+fn work(options: &Options, next: &AtomicU64, totals: &Totals, began: Instant) {
+    let limit = options.hours.map(|hours| Duration::from_secs_f64(hours * 3_600.0));
+    while !totals.is_wrong.load(Ordering::Relaxed) {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if options.seeds.end <= seed || limit.is_some_and(|limit| limit <= began.elapsed()) {
+            return;
+        }
+        let members = options.members.unwrap_or_else(|| members_of(seed));
+        RUNNING.set((seed, members));
+        let is_alone = options.seeds.end - options.seeds.start == 1;
+        let report = run(Plan::draw(seed, members), options.level, is_alone);
+        totals.seeds.fetch_add(1, Ordering::Relaxed);
+        totals.virtual_us.fetch_add(report.virtual_us, Ordering::Relaxed);
+        totals.calls.fetch_add(report.calls.0 as u64, Ordering::Relaxed);
+        let _quiet = totals.print.lock();
+        if is_alone || report.complaint.is_some() {
+            describe(seed, members, &report);
+        }
+        if report.complaint.is_some() {
+            totals.is_wrong.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One seed in five is a member alone.
+fn members_of(seed: u64) -> usize {
+    if seed.is_multiple_of(5) { 1 } else { 3 }
+}
+
+fn describe(seed: u64, members: usize, report: &Report) {
+    let Report { trace_hash, events, calls, revision, starts, sights, .. } = report;
+    println!(
+        "seed {seed}: {members} members, hash {trace_hash:016x}, {events} events, \
+         {:.1} virtual s, {} of {} calls answered, revision {revision}, {starts} starts, \
+         {} checkpoints and {} committed entries compared",
+        report.virtual_us as f64 / 1e6,
+        calls.1,
+        calls.0,
+        sights.0,
+        sights.1
+    );
+    if let Some(complaint) = &report.complaint {
+        println!("{complaint}\nagain: {}", command(seed, members));
+    }
+}
+
+fn command(seed: u64, members: usize) -> String {
+    format!(
+        "cargo run --release -p tests --bin sim -- --seed {seed} --members {members} --trace faults"
+    )
+}
+
+fn measure(options: &Options) -> ExitCode {
+    let members = options.members.unwrap_or(3);
+    let began = Instant::now();
+    let report = run(Plan::steady(options.seeds.start, members), options.level, true);
+    let elapsed = began.elapsed().as_secs_f64();
+    describe(options.seeds.start, members, &report);
+    let virtual_s = report.virtual_us as f64 / 1e6;
+    println!("{virtual_s:.1} virtual s took {elapsed:.2} s: {:.1} to 1", virtual_s / elapsed);
+    ExitCode::from(u8::from(report.complaint.is_some()))
+}
+
+fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options = Options {
+        seeds: 0..100,
+        hours: None,
+        members: None,
+        threads: None,
+        level: Level::Silent,
+        is_steady: false,
+    };
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or(format!("{word} needs a value"));
+        let number = |text: &str| text.parse::<u64>().map_err(|_| format!("{text} is no number"));
+        match word.as_str() {
+            "--seed" => {
+                let seed = number(&value()?)?;
+                options.seeds = seed..seed + 1;
+            }
+            "--seeds" => {
+                let text = value()?;
+                let (from, to) = text.split_once("..").ok_or("--seeds is A..B")?;
+                options.seeds = number(from)?..number(to)?;
+            }
+            "--hours" => {
+                let text = value()?;
+                let hours = text.parse().map_err(|_| format!("{text} is no number"))?;
+                options.hours = Some(hours);
+                options.seeds.end = u64::MAX;
+            }
+            "--members" => options.members = Some(number(&value()?)? as usize),
+            "--threads" => options.threads = Some(number(&value()?)? as usize),
+            "--trace" => {
+                options.level = match value()?.as_str() {
+                    "none" => Level::Silent,
+                    "faults" => Level::Faults,
+                    "calls" => Level::Calls,
+                    "all" => Level::All,
+                    other => return Err(format!("{other} is no level")),
+                }
+            }
+            "--steady" => options.is_steady = true,
+            other => {
+                return Err(format!("{other} is not known; see the head of tests/sim/main.rs"));
+            }
+        }
+    }
+    if options.seeds.is_empty() {
+        return Err("there are no seeds".to_string());
+    }
+    Ok(options)
+}

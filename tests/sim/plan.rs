@@ -1,0 +1,241 @@
+//! What a seed is about: how big the cluster is, which faults exist and how strong they are, what
+//! clients do. Drawn once; swarm testing leaves most of it out of most seeds, so that what is left
+//! meets in every combination.
+//! Source: Groce et al., Swarm Testing (2012); issue 5.
+
+use super::clock::RATE_ONE;
+use super::network::Travel;
+use super::random::Random;
+use super::sectors::Survival;
+
+/// A kind of fault that happens again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// A process is killed: what it wrote stays readable.
+    Kill,
+    /// The power of a member goes: any subset of what was not synced stays.
+    PowerCut,
+    /// The power of all members goes.
+    Blackout,
+    /// A member is asked to stop.
+    Stop,
+    /// A process stands still.
+    Pause,
+    /// A clock jumps ahead.
+    ClockJump,
+    /// Nothing gets from one member to another.
+    CutOneWay,
+    /// Nothing gets from or to a member.
+    Isolate,
+    /// A connection breaks.
+    Break,
+    /// All connections of a member break.
+    BreakAll,
+    /// Syncs take long.
+    SlowDisk,
+    /// One write or sync fails: the process ends.
+    IoError,
+    /// The network is slow.
+    Throttle,
+}
+
+/// All kinds.
+pub const KINDS: [FaultKind; 13] = [
+    FaultKind::Kill,
+    FaultKind::PowerCut,
+    FaultKind::Blackout,
+    FaultKind::Stop,
+    FaultKind::Pause,
+    FaultKind::ClockJump,
+    FaultKind::CutOneWay,
+    FaultKind::Isolate,
+    FaultKind::Break,
+    FaultKind::BreakAll,
+    FaultKind::SlowDisk,
+    FaultKind::IoError,
+    FaultKind::Throttle,
+];
+
+/// What clients do, as shares of a sum.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct Shares {
+    pub put: u64,
+    pub read: u64,
+    pub delete: u64,
+    pub txn: u64,
+    pub lease: u64,
+    pub compact: u64,
+    pub mistake: u64,
+}
+
+/// See the file's head.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// Members.
+    pub members: usize,
+    /// Clients that call.
+    pub callers: usize,
+    /// Watches besides the one that hears everything.
+    pub watchers: usize,
+    /// How long faults go on, microseconds.
+    pub fault_us: u64,
+    /// How long clients go on without faults.
+    pub calm_us: u64,
+    /// Kinds of faults that exist, with the mean time between two of a kind.
+    pub faults: Vec<(FaultKind, u64)>,
+    /// What power cuts leave.
+    pub survivals: Vec<Survival>,
+    /// The network at its best.
+    pub travel: Travel,
+    /// Least and most time of a sync.
+    pub sync_us: (u64, u64),
+    /// Rates of clocks differ by at most so many millionths.
+    pub clock_skew: u64,
+    /// Least and most time between two calls of a client.
+    pub think_us: (u64, u64),
+    /// Calls of a client that wait for their answers at a time.
+    pub pipeline: usize,
+    /// Keys.
+    pub keys: usize,
+    /// Largest value.
+    pub value_size_bytes_max: usize,
+    /// What clients do.
+    pub shares: Shares,
+    /// Time-outs of the members.
+    pub election_timeout_us: u64,
+    /// See `election_timeout_us`.
+    pub heartbeat_interval_us: u64,
+    /// Size of checkpoint intervals.
+    pub interval_pages_max: u32,
+    /// See `interval_pages_max`.
+    pub interval_bytes_max: u64,
+}
+
+impl Plan {
+    /// What `seed` is about, in a cluster of `members`.
+    pub fn draw(seed: u64, members: usize) -> Plan {
+        let mut random = Random::new(seed ^ 0x5157_a7e1);
+        let random = &mut random;
+        let mut faults = Vec::new();
+        for kind in KINDS {
+            let is_there = random.chance(300);
+            let mean_us = random.between(500_000, 8_000_000);
+            if is_there && !(members == 1 && needs_peers(kind)) {
+                faults.push((kind, mean_us));
+            }
+        }
+        let election_timeout_us = *random.pick(&[300_000, 1_000_000, 1_000_000, 2_000_000]);
+        Plan {
+            seed,
+            members,
+            callers: random.between(1, 7) as usize,
+            watchers: random.between(0, 5) as usize,
+            fault_us: random.between(4_000_000, 16_000_000),
+            calm_us: 5_000_000 + 5 * election_timeout_us,
+            faults,
+            survivals: draw_survivals(random),
+            travel: draw_travel(random),
+            sync_us: *random.pick(&[(20, 60), (100, 400), (100, 3_000), (2_000, 20_000)]),
+            clock_skew: *random.pick(&[0, 100, 10_000, 50_000]),
+            think_us: *random.pick(&[(0, 500), (200, 5_000), (1_000, 50_000), (1_000, 300_000)]),
+            pipeline: *random.pick(&[1, 1, 2, 8]),
+            keys: *random.pick(&[2, 8, 40, 300]),
+            value_size_bytes_max: *random.pick(&[20, 20, 300, 5_000, 40_000]),
+            shares: draw_shares(random),
+            election_timeout_us,
+            heartbeat_interval_us: election_timeout_us / 10,
+            interval_pages_max: *random.pick(&[24, 64, 256, 4_096]),
+            interval_bytes_max: *random.pick(&[16 << 10, 64 << 10, 1 << 20]),
+        }
+    }
+
+    /// The steady load that a benchmark measures: no faults, a minute of it.
+    pub fn steady(seed: u64, members: usize) -> Plan {
+        let mut plan = Plan::draw(seed, members);
+        plan.faults.clear();
+        plan.fault_us = 60_000_000;
+        plan.callers = 4;
+        plan.watchers = 2;
+        plan.think_us = (5_000, 15_000);
+        plan.pipeline = 1;
+        plan.keys = 300;
+        plan.value_size_bytes_max = 300;
+        plan.sync_us = (100, 400);
+        plan.election_timeout_us = 1_000_000;
+        plan.heartbeat_interval_us = 100_000;
+        plan.interval_pages_max = 1_024;
+        plan.interval_bytes_max = 1 << 20;
+        plan
+    }
+
+    /// How fast a leader's clock may run against the world's, in a thousand: the fastest clock,
+    /// and a little for rounding. Jumps are without bound.
+    pub fn clock_rate_permille_max(&self) -> Option<u64> {
+        let has_jumps = self.faults.iter().any(|(kind, _)| *kind == FaultKind::ClockJump);
+        (!has_jumps).then(|| (RATE_ONE + self.clock_skew).div_ceil(1_000) + 1)
+    }
+}
+
+fn needs_peers(kind: FaultKind) -> bool {
+    matches!(kind, FaultKind::CutOneWay | FaultKind::Isolate | FaultKind::Blackout)
+}
+
+fn draw_survivals(random: &mut Random) -> Vec<Survival> {
+    let all = [
+        Survival::Nothing,
+        Survival::Everything,
+        Survival::Each { permille: 500 },
+        Survival::Each { permille: 950 },
+        Survival::Prefix,
+        Survival::Suffix,
+    ];
+    let mut drawn: Vec<Survival> = all.into_iter().filter(|_| random.chance(500)).collect();
+    if drawn.is_empty() {
+        drawn.push(Survival::Each { permille: 500 });
+    }
+    drawn
+}
+
+fn draw_travel(random: &mut Random) -> Travel {
+    Travel {
+        latency_us: *random.pick(&[20, 100, 100, 1_000, 20_000]),
+        jitter_us: *random.pick(&[0, 50, 500, 5_000]),
+        spike_permille: *random.pick(&[0, 0, 1, 20]),
+        spike_us: *random.pick(&[5_000, 100_000, 700_000]),
+        rate_bytes_per_ms: 0,
+        excise_per_million: *random.pick(&[0, 0, 0, 100]),
+    }
+}
+
+fn draw_shares(random: &mut Random) -> Shares {
+    let mut share = |usual: u64| if random.chance(250) { 0 } else { random.between(1, usual + 1) };
+    Shares {
+        put: 1 + share(40),
+        read: share(40),
+        delete: share(10),
+        txn: share(20),
+        lease: share(15),
+        compact: share(2),
+        mistake: share(3),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_differ_and_every_fault_is_drawn_somewhere() {
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..100 {
+            let plan = Plan::draw(seed, 3);
+            assert_eq!(format!("{plan:?}"), format!("{:?}", Plan::draw(seed, 3)));
+            seen.extend(plan.faults.iter().map(|(kind, _)| *kind));
+            assert!(plan.heartbeat_interval_us < plan.election_timeout_us);
+        }
+        assert_eq!(seen.len(), KINDS.len());
+    }
+}

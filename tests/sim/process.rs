@@ -1,0 +1,163 @@
+//! A member of the world: its disk and clock, and the process that runs on them while it does.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use engine::page::heap::HeapPages;
+use engine::wal::writer::WalWrite;
+use shard::config::{Config, InitialMember, Origin};
+use shard::effect::Effects;
+use shard::input::{ConnectionId, Input};
+use shard::{Shard, StartError};
+
+use super::clock::Clock;
+use super::network::LinkId;
+use super::plan::Plan;
+use super::random::Random;
+use super::storage::DiskImage;
+
+/// A member.
+pub struct Member {
+    /// What it is started with, besides the seed.
+    pub config: Config,
+    /// What survives its processes.
+    pub disk: DiskImage,
+    /// Its clock.
+    pub clock: Clock,
+    /// The process, if one runs.
+    pub process: Option<Process>,
+    /// Processes so far.
+    pub life: u64,
+    /// Nobody answers for it, not even to refuse.
+    pub has_power: bool,
+    /// Syncs take this much longer, until then.
+    pub slow_disk: (u64, u64),
+    /// The next write or sync fails.
+    pub is_disk_failing: bool,
+}
+
+/// A running process.
+pub struct Process {
+    /// The program.
+    pub shard: Shard<HeapPages>,
+    /// What happened since the last step.
+    pub inputs: Vec<Input>,
+    /// What the last step asked for.
+    pub effects: Effects,
+    /// Connections: the link, and which end of it is ours.
+    pub links: BTreeMap<ConnectionId, (LinkId, usize)>,
+    /// The next connection's number.
+    pub next_connection: u64,
+    /// WAL writes under way.
+    pub wal_flight: VecDeque<WalWrite>,
+    /// Page writes of the meta page under way.
+    pub is_serving: bool,
+    /// When it is to be stepped.
+    pub step_us: Option<u64>,
+    /// It stands still until then.
+    pub paused_until_us: u64,
+    /// Steps without time between them.
+    pub steps_at_once: usize,
+}
+
+impl Member {
+    /// Member number `slot` of a plan, not started yet.
+    pub fn new(plan: &Plan, slot: usize, random: &mut Random) -> Member {
+        let skew = plan.clock_skew;
+        let rate = super::clock::RATE_ONE - skew + random.between(0, 2 * skew + 1);
+        Member {
+            config: config(plan, slot, random),
+            disk: DiskImage::default(),
+            clock: Clock::new(0, random.between(1, 1 << 40), rate),
+            process: None,
+            life: 0,
+            has_power: true,
+            slow_disk: (0, 0),
+            is_disk_failing: false,
+        }
+    }
+
+    /// Starts a process on what the disk holds.
+    ///
+    /// # Errors
+    /// The shard refuses to start.
+    pub fn start(&mut self, now_us: u64, seed: u64) -> Result<(), StartError> {
+        assert!(self.process.is_none());
+        self.life += 1;
+        self.has_power = true;
+        self.is_disk_failing = false;
+        self.disk.sync_all();
+        let map = self.disk.map_pages();
+        let slots = map.meta_slots().map(Some);
+        let config = Config { seed, ..self.config.clone() };
+        let shard = Shard::open(config, &self.disk, map, &slots, self.clock.local_us(now_us))?;
+        self.process = Some(Process {
+            shard,
+            inputs: Vec::new(),
+            effects: Effects::default(),
+            links: BTreeMap::new(),
+            next_connection: 1,
+            wal_flight: VecDeque::new(),
+            is_serving: false,
+            step_us: None,
+            paused_until_us: 0,
+            steps_at_once: 0,
+        });
+        Ok(())
+    }
+
+    /// The process, if it is still the one of that life.
+    pub fn alive(&mut self, life: u64) -> Option<&mut Process> {
+        if self.life != life {
+            return None;
+        }
+        self.process.as_mut()
+    }
+}
+
+/// Name and addresses of a member.
+pub fn founder(slot: usize) -> InitialMember {
+    InitialMember {
+        id: 0x100 + slot as u64,
+        name: format!("m{slot}"),
+        peer_urls: vec![format!("http://m{slot}:2380")],
+    }
+}
+
+/// The member behind a URL as `founder` makes them.
+pub fn member_of_url(url: &str) -> Option<usize> {
+    let host = url.strip_prefix("http://m")?;
+    host.split(':').next()?.parse().ok()
+}
+
+/// Members differ in what is theirs alone: apply must not look at it.
+fn config(plan: &Plan, slot: usize, random: &mut Random) -> Config {
+    let founders: Vec<InitialMember> = (0..plan.members).map(founder).collect();
+    let own = founders[slot].clone();
+    Config {
+        cluster_id: 0xc0de,
+        member_id: own.id,
+        birth_id: random.bits(),
+        origin: Origin::Founder { members: founders },
+        name: own.name,
+        peer_urls: own.peer_urls,
+        client_urls: vec![format!("http://m{slot}:2379")],
+        quota_backend_bytes: *random.pick(&[0, -1, 1 << 30]),
+        heartbeat_interval_us: plan.heartbeat_interval_us,
+        election_timeout_us: plan.election_timeout_us,
+        watch_progress_interval_us: random.between(1_000_000, 600_000_000),
+        interval_bytes_max: plan.interval_bytes_max + random.between(0, 4) * 4_096,
+        interval_pages_max: plan.interval_pages_max + random.between(0, 4) as u32,
+        ..super::member::config()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_lead_back_to_their_members() {
+        assert_eq!(member_of_url(&founder(2).peer_urls[0]), Some(2));
+        assert_eq!(member_of_url("http://elsewhere:2380"), None);
+    }
+}

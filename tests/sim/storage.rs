@@ -1,0 +1,202 @@
+//! The disk of one member: WAL segments, page file, side file.
+//!
+//! Fault model: that of `sectors` for contents. Names: a new segment appears when it is whole; a
+//! rename or deletion may be undone by a power cut until the directory is synced, which the next
+//! segment that is ready says.
+
+use std::collections::BTreeMap;
+
+use engine::page::checkpoint::PageWrite;
+use engine::page::heap::HeapPages;
+use engine::page::map::{PAGE_SIZE_BYTES, PageNumber};
+use engine::wal::position::SegmentId;
+use engine::wal::source::{ReadFailed, SegmentSource};
+use engine::wal::writer::SegmentFile;
+
+use super::random::Random;
+use super::sectors::{SectorFile, Survival};
+
+/// What survives the end of a process.
+#[derive(Clone, Debug, Default)]
+pub struct DiskImage {
+    segments: BTreeMap<SegmentId, SectorFile>,
+    /// Files whose deletion is not durable.
+    deleted: BTreeMap<SegmentId, SectorFile>,
+    /// (old name, new name) of renames that are not durable.
+    renamed: Vec<(SegmentId, SegmentId)>,
+    pages: SectorFile,
+    side: Option<SectorFile>,
+}
+
+impl DiskImage {
+    /// A new segment is whole, synced, and its name durable.
+    pub fn prepare(&mut self, segment: SegmentId, size_bytes: u64) {
+        let known = self.segments.insert(segment, SectorFile::zeros(size_bytes));
+        assert!(known.is_none(), "a segment's number is never used twice");
+        self.sync_names();
+    }
+
+    /// A released segment gets a new name; its bytes stay.
+    pub fn rename(&mut self, old: SegmentId, segment: SegmentId) {
+        let file = self.segments.remove(&old).expect("a recycled segment is there");
+        let known = self.segments.insert(segment, file);
+        assert!(known.is_none(), "a segment's number is never used twice");
+        self.renamed.push((old, segment));
+    }
+
+    /// The directory is synced.
+    pub fn sync_names(&mut self) {
+        self.renamed.clear();
+        self.deleted.clear();
+    }
+
+    /// Deletes a segment, not durably.
+    pub fn delete(&mut self, segment: SegmentId) {
+        let file = self.segments.remove(&segment).expect("a deleted segment is there");
+        self.deleted.insert(segment, file);
+    }
+
+    /// A segment's file.
+    pub fn segment_mut(&mut self, segment: SegmentId) -> &mut SectorFile {
+        self.segments.get_mut(&segment).expect("a written segment is there")
+    }
+
+    /// Names and sizes of the segments.
+    pub fn segment_sizes(&self) -> Vec<(SegmentId, u64)> {
+        self.segments.iter().map(|(id, file)| (*id, file.size_bytes())).collect()
+    }
+
+    /// The page file.
+    pub fn pages_mut(&mut self) -> &mut SectorFile {
+        &mut self.pages
+    }
+
+    /// Writes pages through the page cache.
+    pub fn write_pages(&mut self, first: u64, bytes: &[u8]) {
+        self.pages.write(first * PAGE_SIZE_BYTES as u64, bytes);
+    }
+
+    /// The page file as a process maps it.
+    pub fn map_pages(&self) -> HeapPages {
+        let mut pages = HeapPages::new();
+        let bytes = self.pages.contents();
+        if !bytes.is_empty() {
+            pages.write(&PageWrite { first: PageNumber(0), bytes: bytes.into() });
+        }
+        pages
+    }
+
+    /// The side file, made when it is first written.
+    pub fn side_mut(&mut self) -> &mut SectorFile {
+        self.side.get_or_insert_with(SectorFile::default)
+    }
+
+    /// Deletes the side file.
+    pub fn discard_side(&mut self) {
+        self.side = None;
+    }
+
+    /// Copies pages from the side file to their places, and syncs them there.
+    pub fn install(&mut self, runs: &[(u64, u64)]) -> Vec<PageWrite> {
+        let side = self.side.as_ref().expect("what is installed was received");
+        let mut writes = Vec::new();
+        for (first, count) in runs {
+            let mut bytes = vec![0; *count as usize * PAGE_SIZE_BYTES];
+            side.read(first * PAGE_SIZE_BYTES as u64, &mut bytes).expect("it was written whole");
+            self.pages.write(first * PAGE_SIZE_BYTES as u64, &bytes);
+            writes.push(PageWrite { first: PageNumber(*first), bytes: bytes.into() });
+        }
+        writes
+    }
+
+    /// A process starts: before it reads anything all of it is made durable (WAL rule 4).
+    pub fn sync_all(&mut self) {
+        self.sync_names();
+        self.segments.values_mut().for_each(SectorFile::sync);
+        self.pages.sync();
+        if let Some(side) = &mut self.side {
+            side.sync();
+        }
+    }
+
+    /// The power goes: each file is left with what `survival` says, names with what they were or
+    /// are.
+    pub fn lose_power(&mut self, survival: Survival, random: &mut Random) {
+        for (old, new) in std::mem::take(&mut self.renamed).into_iter().rev() {
+            if random.chance(500)
+                && let Some(file) = self.segments.remove(&new)
+            {
+                self.segments.insert(old, file);
+            }
+        }
+        for (segment, file) in std::mem::take(&mut self.deleted) {
+            if random.chance(500) {
+                self.segments.insert(segment, file);
+            }
+        }
+        for file in self.segments.values_mut() {
+            file.lose_power(survival, random);
+        }
+        self.pages.lose_power(survival, random);
+        if let Some(side) = &mut self.side {
+            side.lose_power(survival, random);
+        }
+    }
+}
+
+impl SegmentSource for DiskImage {
+    fn segments(&self) -> Vec<SegmentFile> {
+        let file = |(id, file): (&SegmentId, &SectorFile)| SegmentFile {
+            id: *id,
+            size_bytes: file.size_bytes(),
+        };
+        self.segments.iter().map(file).collect()
+    }
+
+    fn read(
+        &self,
+        segment: SegmentId,
+        offset_bytes: u64,
+        bytes: &mut [u8],
+    ) -> Result<(), ReadFailed> {
+        let file = self.segments.get(&segment).ok_or(ReadFailed)?;
+        file.read(offset_bytes, bytes).map_err(|_| ReadFailed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_may_come_back_until_they_are_durable() {
+        let mut outcomes = [false; 2];
+        for seed in 0..20 {
+            let mut disk = DiskImage::default();
+            disk.prepare(SegmentId(1), 4096);
+            disk.prepare(SegmentId(2), 4096);
+            disk.delete(SegmentId(1));
+            disk.lose_power(Survival::Nothing, &mut Random::new(seed));
+            outcomes[usize::from(disk.segments().len() == 2)] = true;
+        }
+        assert_eq!(outcomes, [true; 2]);
+        let mut disk = DiskImage::default();
+        disk.prepare(SegmentId(1), 4096);
+        disk.rename(SegmentId(1), SegmentId(3));
+        disk.sync_names();
+        disk.lose_power(Survival::Nothing, &mut Random::new(1));
+        assert_eq!(disk.segment_sizes(), [(SegmentId(3), 4096)]);
+    }
+
+    #[test]
+    fn pages_are_installed_from_the_side_file() {
+        let mut disk = DiskImage::default();
+        disk.write_pages(0, &[1; 3 * PAGE_SIZE_BYTES]);
+        disk.side_mut().write(PAGE_SIZE_BYTES as u64, &[2; PAGE_SIZE_BYTES]);
+        let writes = disk.install(&[(1, 1)]);
+        assert_eq!(writes.len(), 1);
+        let bytes = disk.map_pages().bytes().to_vec();
+        let page = |number: usize| bytes[number * PAGE_SIZE_BYTES];
+        assert_eq!((page(0), page(1), page(2)), (1, 2, 1));
+    }
+}

@@ -1,0 +1,244 @@
+//! What members ask of the world, and how it comes back to them.
+//!
+//! Invariants: what is written is readable at once and durable when the sync that follows it is
+//! told; a process whose disk fails ends before it is told anything.
+
+use engine::page::checkpoint::PageWrite;
+use engine::page::map::{PAGE_SIZE_BYTES, PageNumber};
+use engine::wal::writer::WalWrite;
+use shard::effect::{Effect, LogLevel, SegmentOrigin};
+use shard::input::{ConnectionId, Input};
+
+use super::process::Process;
+use super::queue::Happening;
+use super::trace::Level;
+use super::world::World;
+use crate::check::bounds::Bound;
+use crate::check::{Complaint, log_lines};
+
+impl World {
+    /// Does one thing that a process asked for in a step.
+    pub(super) fn submit(&mut self, slot: usize, life: u64, effect: Effect) {
+        if self.members[slot].alive(life).is_none() {
+            // An earlier effect of the step ended it.
+            return;
+        }
+        match effect {
+            Effect::Transmit { connection, bytes } => self.transmit(slot, connection, bytes),
+            Effect::PauseReceive { connection } => self.pause(slot, connection, true),
+            Effect::ResumeReceive { connection } => self.pause(slot, connection, false),
+            Effect::Close { connection } => self.close(slot, connection),
+            Effect::Dial { dial, url } => {
+                let at_us = self.now_us + 2 * self.network.latency_us();
+                let ends = Happening::DialEnds { member: slot, life, dial, url };
+                self.queue.push(at_us, ends);
+            }
+            Effect::Log { level, message, fields } => self.log(slot, level, &message, &fields),
+            Effect::ReadMetrics { token } => {
+                self.tell(slot, Input::MetricsRead { token, text: b"metrics\n".to_vec() });
+            }
+            Effect::Serve => {
+                self.process_mut(slot).is_serving = true;
+                self.trace.say(Level::Faults, self.now_us, || format!("member {slot} serves"));
+            }
+            Effect::Stop => {
+                self.trace.say(Level::Faults, self.now_us, || format!("member {slot} stopped"));
+                self.end_process(slot, false);
+                self.start_later(slot);
+            }
+            Effect::Forward { .. } => {
+                let what = format!("member {slot} of one core forwards");
+                self.complain(Err(Complaint::new("world", what)));
+            }
+            disk => self.submit_to_disk(slot, life, disk),
+        }
+    }
+
+    fn submit_to_disk(&mut self, slot: usize, life: u64, effect: Effect) {
+        if self.members[slot].is_disk_failing {
+            return self.fail_disk(slot, effect);
+        }
+        let member = slot;
+        let disk = &mut self.members[slot].disk;
+        let happening = match effect {
+            Effect::WalWrite(write) => return self.write_wal(slot, life, write),
+            Effect::WalSegmentPrepare { segment, size_bytes, origin } => {
+                let fresh_size_bytes = match origin {
+                    SegmentOrigin::Fresh => size_bytes,
+                    SegmentOrigin::Recycled(old) => {
+                        disk.rename(old, segment);
+                        0
+                    }
+                };
+                Happening::SegmentReady { member, life, segment, fresh_size_bytes }
+            }
+            Effect::WalSegmentDelete { segment } => return disk.delete(segment),
+            Effect::PageWrite { first, bytes } => {
+                return self.write_pages(slot, PageWrite { first: PageNumber(first), bytes });
+            }
+            Effect::PageSync { interval } => Happening::PagesSynced { member, life, interval },
+            Effect::MetaWrite { interval, slot: place, bytes } => {
+                let judged = self.checkpoints.on_meta_page(slot as u64, interval, place, &bytes);
+                self.complain(judged);
+                self.write_pages(slot, PageWrite { first: PageNumber(place), bytes });
+                Happening::MetaSynced { member, life, interval }
+            }
+            Effect::SideWrite { first, bytes } => {
+                return disk.side_mut().write(first * PAGE_SIZE_BYTES as u64, &bytes);
+            }
+            Effect::SideSync { number } => Happening::SideSynced { member, life, number },
+            Effect::PagesInstall { runs } => {
+                for write in disk.install(&runs) {
+                    self.write_map(slot, &write);
+                }
+                Happening::PagesInstalled { member, life }
+            }
+            Effect::SideDiscard => return disk.discard_side(),
+            Effect::PunchHole { first, pages } => {
+                let zeros = vec![0; pages as usize * PAGE_SIZE_BYTES];
+                let hole = PageWrite { first: PageNumber(first), bytes: zeros.into() };
+                return self.write_pages(slot, hole);
+            }
+            other => unreachable!("{other:?} is not the disk's"),
+        };
+        let sync_us = self.sync_us(slot);
+        self.queue.push(self.now_us + sync_us, happening);
+    }
+
+    /// A completion of the disk.
+    pub(super) fn complete(&mut self, happening: Happening) {
+        let (slot, life) = match &happening {
+            Happening::WalSynced { member, life }
+            | Happening::SegmentReady { member, life, .. }
+            | Happening::PagesSynced { member, life, .. }
+            | Happening::MetaSynced { member, life, .. }
+            | Happening::SideSynced { member, life, .. }
+            | Happening::PagesInstalled { member, life } => (*member, *life),
+            other => unreachable!("{other:?} is no completion"),
+        };
+        let Some(process) = self.members[slot].alive(life) else { return };
+        let synced =
+            process.wal_flight.pop_front_if(|_| matches!(happening, Happening::WalSynced { .. }));
+        let disk = &mut self.members[slot].disk;
+        let input = match happening {
+            Happening::WalSynced { .. } => {
+                let write = synced.expect("a write is in flight");
+                disk.segment_mut(write.segment).sync();
+                Input::WalSynced { end: write.end, buffer: write.buffer }
+            }
+            Happening::SegmentReady { segment, fresh_size_bytes, .. } => {
+                match fresh_size_bytes {
+                    0 => disk.sync_names(),
+                    size_bytes => disk.prepare(segment, size_bytes),
+                }
+                Input::WalSegmentReady { segment }
+            }
+            Happening::PagesSynced { interval, .. } => {
+                disk.pages_mut().sync();
+                Input::PagesSynced { interval }
+            }
+            Happening::MetaSynced { interval, .. } => {
+                disk.pages_mut().sync();
+                Input::MetaSynced { interval }
+            }
+            Happening::SideSynced { number, .. } => {
+                disk.side_mut().sync();
+                Input::SideSynced { number }
+            }
+            Happening::PagesInstalled { .. } => {
+                disk.pages_mut().sync();
+                Input::PagesInstalled
+            }
+            other => unreachable!("{other:?} is no completion"),
+        };
+        self.tell(slot, input);
+    }
+
+    fn write_wal(&mut self, slot: usize, life: u64, write: WalWrite) {
+        let member = &mut self.members[slot];
+        let file = member.disk.segment_mut(write.segment);
+        file.write(write.offset_bytes, write.buffer.as_bytes());
+        self.trace.mix(self.now_us, 4, slot as u64, write.buffer.as_bytes());
+        let process = self.process_mut(slot);
+        process.wal_flight.push_back(write);
+        let in_flight = process.wal_flight.len();
+        self.judge(slot, Bound::WalWrites, in_flight);
+        let sync_us = self.sync_us(slot);
+        let synced = Happening::WalSynced { member: slot, life };
+        self.queue.push(self.now_us + sync_us, synced);
+    }
+
+    fn write_pages(&mut self, slot: usize, write: PageWrite) {
+        self.members[slot].disk.write_pages(write.first.0, &write.bytes);
+        self.trace.mix(self.now_us, 5, (slot as u64) << 32 | write.first.0, &write.bytes);
+        self.write_map(slot, &write);
+    }
+
+    fn write_map(&mut self, slot: usize, write: &PageWrite) {
+        let map = self.process_mut(slot).shard.page_map_mut().expect("the member has a group");
+        map.write(write);
+    }
+
+    fn sync_us(&mut self, slot: usize) -> u64 {
+        let (least_us, most_us) = self.plan.sync_us;
+        let sync_us = self.random.between(least_us, most_us + 1);
+        let (extra_us, until_us) = self.members[slot].slow_disk;
+        if self.now_us < until_us { sync_us + extra_us } else { sync_us }
+    }
+
+    fn transmit(&mut self, slot: usize, connection: ConnectionId, bytes: Vec<u8>) {
+        let Some(&(link, end)) = self.process_mut(slot).links.get(&connection) else { return };
+        let taken = self.network.transmit(link, end, bytes, self.now_us, &mut self.queue);
+        if 0 < taken {
+            self.tell(slot, Input::Transmitted { connection, size_bytes: taken });
+        }
+        let unsent_bytes = self.network.unsent_bytes(link, end);
+        self.judge(slot, Bound::UnsentBytes, unsent_bytes);
+    }
+
+    fn pause(&mut self, slot: usize, connection: ConnectionId, is_paused: bool) {
+        let Some(&(link, end)) = self.process_mut(slot).links.get(&connection) else { return };
+        self.network.pause(link, end, is_paused, self.now_us, &mut self.queue);
+    }
+
+    fn close(&mut self, slot: usize, connection: ConnectionId) {
+        let Some(&(link, end)) = self.process_mut(slot).links.get(&connection) else { return };
+        let happening = match self.network.close(link, end) {
+            true => {
+                let at_us = self.network.last_us(link, end).max(self.now_us) + 1;
+                (at_us, Happening::Breaks { link })
+            }
+            false => (self.now_us + CLOSE_US_MAX, Happening::CloseEnds { link, end }),
+        };
+        self.queue.push(happening.0, happening.1);
+    }
+
+    fn log(
+        &mut self,
+        slot: usize,
+        level: LogLevel,
+        message: &str,
+        fields: &[(&'static str, String)],
+    ) {
+        self.trace.say(Level::Faults, self.now_us, || {
+            format!("member {slot} says {level:?} {message} {fields:?}")
+        });
+        let field = |name: &str| fields.iter().find(|(known, _)| *known == name);
+        if message == "role changed"
+            && field("role").is_some_and(|(_, role)| role.contains("Leader"))
+            && let Some(term) = field("term").and_then(|(_, term)| term.parse().ok())
+        {
+            let judged = self.log_book.on_leader(slot as u64, term);
+            self.complain(judged);
+        }
+        let judged = log_lines::check(slot as u64, level, message, fields, &self.excuses);
+        self.complain(judged);
+    }
+
+    pub(super) fn process_mut(&mut self, slot: usize) -> &mut Process {
+        self.members[slot].process.as_mut().expect("effects come from a process")
+    }
+}
+
+/// How long unsent bytes hold up a close.
+const CLOSE_US_MAX: u64 = 1_000_000;

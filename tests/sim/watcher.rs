@@ -1,0 +1,218 @@
+//! A client with one watch, which it takes up again wherever it was cut off.
+//!
+//! Invariant: what it heard is kept connection by connection; the next one starts behind the last
+//! revision heard or promised.
+
+use std::collections::BTreeMap;
+
+use engine::api::EventType;
+use net::wire::{
+    ClientSession, Message, Request, WatchCreateRequest, WatchFilter, events_cost_bytes,
+};
+
+use super::random::Random;
+use super::session::{Client, Line, Phase, Scene, Wish, soon_us};
+use super::trace::Level;
+use crate::check::watches::{Told, Watched};
+use crate::model::Kv;
+use crate::model::watch::{Heard, Interest};
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Watcher {
+    number: usize,
+    random: Random,
+    interest: Interest,
+    /// It hears everything, and others trust it.
+    is_auditor: bool,
+    line: Line,
+    watch: u64,
+    /// First revision not heard yet; 0 before the first watch.
+    next: i64,
+    /// What was heard on each connection.
+    pub watched: Vec<Watched>,
+    /// Events by revision.
+    pub heard: BTreeMap<i64, Vec<Heard>>,
+    asked_us: u64,
+}
+
+/// Credit of a watch.
+const CREDIT_BYTES: i64 = 256 << 10;
+/// Progress is asked for this often, at most.
+const ASK_US: u64 = 300_000;
+/// It looks after itself this often.
+const WAKE_US: u64 = 100_000;
+
+impl Watcher {
+    /// A watch from a revision on; 0 is what comes next.
+    pub fn new(number: usize, random: Random, interest: Interest, start_revision: i64) -> Watcher {
+        Watcher {
+            number,
+            random,
+            interest,
+            is_auditor: false,
+            line: Line::default(),
+            watch: 0,
+            next: start_revision,
+            watched: Vec::new(),
+            heard: BTreeMap::new(),
+            asked_us: 0,
+        }
+    }
+
+    /// The watch of everything, from the first revision on.
+    pub fn auditor(number: usize, random: Random) -> Watcher {
+        let first = crate::model::store::FIRST_REVISION + 1;
+        let watcher = Watcher::new(number, random, Interest::everything(), first);
+        Watcher { is_auditor: true, ..watcher }
+    }
+
+    /// Everything below was heard.
+    pub fn next(&self) -> i64 {
+        self.next
+    }
+
+    fn open_watch(&mut self, wishes: &mut Vec<Wish>) {
+        let filter = match (self.interest.is_without_puts, self.interest.is_without_deletes) {
+            (false, false) => WatchFilter::All,
+            (true, false) => WatchFilter::NoPut,
+            (false, true) => WatchFilter::NoDelete,
+            (true, true) => WatchFilter::Nothing,
+        };
+        let create = WatchCreateRequest {
+            key: &self.interest.key,
+            range_end: &self.interest.range_end,
+            start_revision: self.next,
+            credit_bytes: CREDIT_BYTES,
+            progress_notify: true,
+            prev_kv: self.interest.wants_previous,
+            filter,
+        };
+        let request = Request::WatchCreate(create);
+        self.watch = self.line.session().request(&request).expect("watches are small");
+        self.watched.push(Watched {
+            interest: self.interest.clone(),
+            start_revision: self.next,
+            told: Vec::new(),
+            is_complete: false,
+        });
+        self.line.flush(wishes);
+    }
+
+    fn on_told(&mut self, told: Told, scene: &mut Scene<'_>) {
+        let number = self.number;
+        scene.trace.say(Level::Calls, scene.now_us, || format!("watch {number} heard {told:?}"));
+        match &told {
+            Told::Created(revision) if self.next == 0 => self.next = revision + 1,
+            Told::Created(_) => {}
+            Told::Events(_, events) => {
+                for event in events {
+                    let revision = event.mod_revision;
+                    if self.is_auditor {
+                        self.heard.entry(revision).or_default().push(event.clone());
+                    }
+                    self.next = self.next.max(revision + 1);
+                }
+            }
+            Told::Progress(revision) => self.next = self.next.max(revision + 1),
+            Told::Canceled(revision) => self.next = self.next.max(*revision),
+        }
+        if self.is_auditor {
+            scene.seen.heard = scene.seen.heard.max(self.next - 1);
+        }
+        let watched = self.watched.last_mut().expect("a watch is open");
+        watched.told.push((scene.now_us, told));
+    }
+
+    /// In the end, asks until it heard all there is.
+    fn maybe_ask(&mut self, scene: &mut Scene<'_>, wishes: &mut Vec<Wish>) {
+        let wants = scene.phase >= Phase::Quiet || self.random.chance(20);
+        let is_created = self.watched.last().is_some_and(|watched| !watched.told.is_empty());
+        if wants && is_created && self.asked_us + ASK_US <= scene.now_us {
+            self.asked_us = scene.now_us;
+            self.line.session().watch_progress(self.watch);
+            self.line.flush(wishes);
+        }
+    }
+
+    fn lose(&mut self, scene: &mut Scene<'_>, wishes: &mut Vec<Wish>) {
+        wishes.push(Wish::Wake(soon_us(scene.now_us, &mut self.random)));
+    }
+}
+
+impl Client for Watcher {
+    fn on_wake(&mut self, scene: &mut Scene<'_>, wishes: &mut Vec<Wish>) {
+        if self.line.is_overdue(scene.now_us) {
+            self.line.hang_up(wishes);
+            return self.lose(scene, wishes);
+        }
+        if self.line.is_apart() {
+            let member = self.random.slot(scene.members);
+            self.line.connect(member, scene.now_us, wishes);
+        } else if self.line.is_open() {
+            // A member that is cut off says nothing: move on now and then.
+            if scene.phase < Phase::Quiet
+                && self.random.chance(if self.is_auditor { 20 } else { 5 })
+            {
+                self.line.hang_up(wishes);
+                return self.lose(scene, wishes);
+            }
+            self.maybe_ask(scene, wishes);
+        }
+        wishes.push(Wish::Wake(scene.now_us + WAKE_US));
+    }
+
+    fn on_connected(&mut self, number: u64, _scene: &mut Scene<'_>, wishes: &mut Vec<Wish>) {
+        self.line.on_connected(number, wishes);
+    }
+
+    fn on_bytes(&mut self, bytes: &[u8], scene: &mut Scene<'_>, wishes: &mut Vec<Wish>) {
+        let was_open = self.line.is_open();
+        let mut told = Vec::new();
+        let mut taken_bytes = 0;
+        let mut is_over = false;
+        let is_right = self.line.feed(bytes, &mut |message| match message {
+            Message::WatchCreated { header, .. } => told.push(Told::Created(header.revision)),
+            Message::WatchEvents { header, events, .. } => {
+                taken_bytes += events_cost_bytes(&events);
+                let heard = events.iter().map(|event| Heard {
+                    mod_revision: event.kv.mod_revision,
+                    key: event.kv.key.to_vec(),
+                    kv: (event.event_type == EventType::Put).then(|| Kv::of(&event.kv)),
+                    previous: event.prev_kv.as_ref().map(Kv::of),
+                });
+                told.push(Told::Events(header.revision, heard.collect()));
+            }
+            Message::WatchProgressed { header, .. } => told.push(Told::Progress(header.revision)),
+            Message::WatchCanceled { canceled, .. } => {
+                told.push(Told::Canceled(canceled.compact_revision));
+                is_over = true;
+            }
+            Message::Error { .. } | Message::GoAway { .. } => is_over = true,
+            Message::Reconnect { .. } => {}
+            other => panic!("nobody asked for {other:?}"),
+        });
+        for told in told {
+            self.on_told(told, scene);
+        }
+        if !is_right || is_over {
+            self.line.hang_up(wishes);
+            return self.lose(scene, wishes);
+        }
+        if !was_open && self.line.is_open() {
+            self.open_watch(wishes);
+        } else if 0 < taken_bytes {
+            give_credit(self.line.session(), self.watch, taken_bytes);
+            self.line.flush(wishes);
+        }
+    }
+
+    fn on_broken(&mut self, scene: &mut Scene<'_>, wishes: &mut Vec<Wish>) {
+        self.line.on_broken();
+        self.lose(scene, wishes);
+    }
+}
+
+fn give_credit(session: &mut ClientSession, watch: u64, bytes: i64) {
+    session.watch_credit(watch, bytes);
+}

@@ -1,0 +1,504 @@
+//! A cluster in a simulated world: time, members, network, disks, clients, faults.
+//!
+//! Invariants: everything that happens is taken from one queue, in its order; nothing else moves
+//! time; what is drawn comes from the plan's seed. So a run is a function of (code, plan).
+//! What a member asks for is in `submit`, what befalls it in `faults`.
+
+use shard::input::{DialFailure, Door, Input};
+
+use super::caller::Caller;
+use super::network::{End, Host, LinkId, Network};
+use super::plan::Plan;
+use super::process::{Member, member_of_url};
+use super::queue::{Happening, Queue};
+use super::random::Random;
+use super::session::{Client, Phase, Scene, Wish};
+use super::trace::{Level, Trace};
+use super::watcher::Watcher;
+use super::workload::{Seen, Workload};
+use crate::check::bounds::{self, Bound};
+use crate::check::log_lines::Excuse;
+use crate::check::raft_log::LogBook;
+use crate::check::replicas::Checkpoints;
+use crate::check::{Complaint, History};
+use crate::model::watch::Interest;
+use shard::input::ConnectionId;
+
+/// A program that talks to members, and where it stands with the world.
+pub struct ClientSlot {
+    /// The program.
+    pub program: Program,
+    link: Option<LinkId>,
+    attempt: u64,
+    wake_us: Option<u64>,
+}
+
+/// Kinds of clients.
+#[allow(missing_docs)]
+pub enum Program {
+    Caller(Box<Caller>),
+    Watcher(Box<Watcher>),
+}
+
+/// See the file's head.
+pub struct World {
+    /// What this run is about.
+    pub plan: Plan,
+    /// Now, microseconds since the beginning.
+    pub now_us: u64,
+    pub(super) queue: Queue,
+    pub(super) network: Network,
+    /// The members.
+    pub members: Vec<Member>,
+    /// The clients; the first one is the watch of everything.
+    pub clients: Vec<ClientSlot>,
+    /// All calls.
+    pub history: History,
+    seen: Seen,
+    /// What happened.
+    pub trace: Trace,
+    pub(super) phase: Phase,
+    pub(super) random: Random,
+    pub(super) complaint: Option<Complaint>,
+    pub(super) checkpoints: Checkpoints,
+    pub(super) log_book: LogBook,
+    pub(super) excuses: Vec<Excuse>,
+    next_number: u64,
+    is_over: bool,
+    /// Lives of members that began.
+    pub starts: u64,
+}
+
+impl World {
+    /// A world at its beginning.
+    pub fn new(plan: Plan, trace: Trace) -> World {
+        let mut random = Random::new(plan.seed);
+        let members = (0..plan.members).map(|slot| Member::new(&plan, slot, &mut random)).collect();
+        let network = Network::new(plan.travel.clone(), random.fork());
+        let clients = make_clients(&plan, &mut random);
+        let mut world = World {
+            now_us: 0,
+            queue: Queue::default(),
+            network,
+            members,
+            clients,
+            history: History::default(),
+            seen: Seen::default(),
+            trace,
+            phase: Phase::Faults,
+            random,
+            complaint: None,
+            checkpoints: Checkpoints::default(),
+            log_book: LogBook::default(),
+            excuses: vec![Excuse::Network, Excuse::SlowDisk],
+            next_number: 1,
+            is_over: false,
+            starts: 0,
+            plan,
+        };
+        for member in 0..world.members.len() {
+            let at_us = world.random.between(0, 200_000);
+            world.queue.push(at_us, Happening::Starts { member });
+        }
+        for client in 0..world.clients.len() {
+            world.wake_client(client, 1);
+        }
+        for kind in 0..world.plan.faults.len() {
+            world.schedule_fault(kind);
+        }
+        world.queue.push(world.plan.fault_us, Happening::Phase);
+        world
+    }
+
+    /// Lets everything happen, to the end or the first complaint.
+    ///
+    /// # Errors
+    /// What a checker saw on the way.
+    pub fn run(&mut self) -> Result<(), Complaint> {
+        while !self.is_over {
+            let (at_us, happening) = self.queue.pop().expect("the last phase ends the world");
+            assert!(self.now_us <= at_us, "time does not go back");
+            self.now_us = at_us;
+            self.happen(happening);
+            if let Some(complaint) = self.complaint.take() {
+                return Err(complaint);
+            }
+        }
+        self.read_disks()
+    }
+
+    /// What checkers that look at single steps have seen.
+    pub fn sights(&self) -> (usize, usize) {
+        (self.checkpoints.count(), self.log_book.committed_count())
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Step { member, life } => self.step(member, life),
+            Happening::Arrives { link, from_end } => self.arrive(link, from_end),
+            Happening::Breaks { link } => self.break_link(link),
+            Happening::CloseEnds { link, end } => {
+                if self.network.is_closing(link, end) {
+                    self.break_link(link);
+                }
+            }
+            Happening::DialEnds { member, life, dial, url } => {
+                self.end_dial(member, life, dial, &url);
+            }
+            Happening::DialFails { member, life, dial } => {
+                let failure = DialFailure::Unreachable;
+                self.tell_life(member, life, Input::DialFailed { dial, failure });
+            }
+            Happening::Client { client } => self.run_client(client),
+            Happening::ConnectEnds { client, member, attempt } => {
+                self.end_connect(client, member, attempt);
+            }
+            Happening::Starts { member } => self.start(member),
+            Happening::Fault { kind } => self.befall(kind),
+            Happening::Heals { cut } => self.network.heal(cut, self.now_us, &mut self.queue),
+            Happening::Phase => self.change_phase(),
+            completion => self.complete(completion),
+        }
+    }
+
+    fn step(&mut self, slot: usize, life: u64) {
+        let now_us = self.now_us;
+        let member = &mut self.members[slot];
+        let local_us = member.clock.local_us(now_us);
+        let clock = member.clock;
+        let Some(process) = member.alive(life) else { return };
+        if process.step_us != Some(now_us) {
+            return;
+        }
+        process.step_us = None;
+        if now_us < process.paused_until_us {
+            let until_us = process.paused_until_us;
+            return self.wake(slot, until_us);
+        }
+        process.effects.list.clear();
+        process.effects.step_again = false;
+        process.effects.wake_at_us = None;
+        let inputs = process.inputs.len();
+        process.shard.step(local_us, &mut process.inputs, &mut process.effects);
+        assert!(process.inputs.is_empty(), "a step takes all inputs");
+        process.effects.spent.clear();
+        let effects = std::mem::take(&mut process.effects.list);
+        let wake_us = process.effects.wake_at_us.map(|local_us| clock.world_us(local_us));
+        let steps_again = process.effects.step_again;
+        process.steps_at_once = if steps_again { process.steps_at_once + 1 } else { 0 };
+        let steps_at_once = process.steps_at_once;
+        let place = (slot as u64) << 32 | (inputs as u64) << 16 | effects.len() as u64;
+        self.trace.mix(now_us, 1, place, &[]);
+        self.judge(slot, Bound::Effects, effects.len());
+        self.judge(slot, Bound::StepsAtOnce, steps_at_once);
+        for effect in effects {
+            self.submit(slot, life, effect);
+        }
+        if steps_again {
+            self.wake(slot, now_us + STEP_US);
+        }
+        if let Some(wake_us) = wake_us {
+            self.wake(slot, wake_us.max(now_us + STEP_US));
+        }
+    }
+
+    /// A process is to be stepped at that time, or before.
+    pub(super) fn wake(&mut self, slot: usize, at_us: u64) {
+        let life = self.members[slot].life;
+        let Some(process) = &mut self.members[slot].process else { return };
+        if process.step_us.is_none_or(|step_us| at_us < step_us) {
+            process.step_us = Some(at_us);
+            self.queue.push(at_us, Happening::Step { member: slot, life });
+        }
+    }
+
+    /// Something happened to a process.
+    pub(super) fn tell(&mut self, slot: usize, input: Input) {
+        let Some(process) = &mut self.members[slot].process else { return };
+        process.inputs.push(input);
+        let delay_us = self.random.between(1, STEP_US);
+        self.wake(slot, self.now_us + delay_us);
+    }
+
+    pub(super) fn tell_life(&mut self, slot: usize, life: u64, input: Input) {
+        if self.members[slot].alive(life).is_some() {
+            self.tell(slot, input);
+        }
+    }
+
+    pub(super) fn complain(&mut self, result: Result<(), Complaint>) {
+        if let Err(complaint) = result
+            && self.complaint.is_none()
+        {
+            self.complaint = Some(complaint);
+        }
+    }
+
+    pub(super) fn judge(&mut self, slot: usize, bound: Bound, value: usize) {
+        self.complain(bounds::check(slot as u64, bound, value));
+    }
+
+    fn arrive(&mut self, link: LinkId, from_end: usize) {
+        let Some(ends) = self.network.ends(link) else { return };
+        let now_us = self.now_us;
+        let (arrivals, taken) = self.network.arrive(link, from_end, now_us, &mut self.queue);
+        if let (Host::Member(slot), true) = (ends[from_end].host, 0 < taken) {
+            self.on_taken(slot, link, from_end, ends[from_end].connection, taken);
+        }
+        for arrival in arrivals {
+            self.trace.mix(now_us, 2, link.0 << 1 | from_end as u64, &arrival.bytes);
+            if self.network.is_closing(link, 1 - from_end) {
+                continue;
+            }
+            match arrival.end.host {
+                Host::Member(slot) => {
+                    let connection = arrival.end.connection;
+                    if self.has_link(slot, connection, link) {
+                        let bytes = arrival.bytes;
+                        self.tell(slot, Input::Received { connection, bytes });
+                    }
+                }
+                Host::Client(client) if self.clients[client].link == Some(link) => {
+                    self.with_client(client, |program, scene, wishes| {
+                        program.on_bytes(&arrival.bytes, scene, wishes);
+                    });
+                }
+                Host::Client(_) => {}
+            }
+        }
+    }
+
+    /// A socket took bytes that had waited.
+    fn on_taken(
+        &mut self,
+        slot: usize,
+        link: LinkId,
+        end: usize,
+        connection: ConnectionId,
+        size_bytes: usize,
+    ) {
+        if self.has_link(slot, connection, link) {
+            self.tell(slot, Input::Transmitted { connection, size_bytes });
+        }
+        if self.network.is_closing(link, end) && self.network.unsent_bytes(link, end) == 0 {
+            let at_us = self.network.last_us(link, end).max(self.now_us) + 1;
+            self.queue.push(at_us, Happening::Breaks { link });
+        }
+    }
+
+    fn has_link(&self, slot: usize, connection: ConnectionId, link: LinkId) -> bool {
+        let process = self.members[slot].process.as_ref();
+        let known = process.and_then(|process| process.links.get(&connection));
+        known.is_some_and(|(known, _)| *known == link)
+    }
+
+    /// A connection ends at both its ends.
+    pub(super) fn break_link(&mut self, link: LinkId) {
+        let Some(ends) = self.network.remove(link) else { return };
+        self.trace.mix(self.now_us, 3, link.0, &[]);
+        for end in ends {
+            match end.host {
+                Host::Member(slot) => {
+                    if self.has_link(slot, end.connection, link) {
+                        let process = self.members[slot].process.as_mut().expect("it has the link");
+                        process.links.remove(&end.connection);
+                        self.tell(slot, Input::Closed { connection: end.connection });
+                    }
+                }
+                Host::Client(client) if self.clients[client].link == Some(link) => {
+                    self.clients[client].link = None;
+                    self.with_client(client, |program, scene, wishes| {
+                        program.on_broken(scene, wishes);
+                    });
+                }
+                Host::Client(_) => {}
+            }
+        }
+    }
+
+    /// Makes the member's end of a new connection.
+    fn accept(&mut self, slot: usize, door: Option<Door>) -> End {
+        let process = self.members[slot].process.as_mut().expect("the caller saw it");
+        let connection = ConnectionId(process.next_connection);
+        process.next_connection += 1;
+        if let Some(door) = door {
+            self.tell(slot, Input::Accepted { connection, door });
+        }
+        End { host: Host::Member(slot), connection }
+    }
+
+    fn register(&mut self, ends: [End; 2]) -> LinkId {
+        let link = self.network.connect(ends);
+        for (number, end) in ends.iter().enumerate() {
+            if let Host::Member(slot) = end.host {
+                let process = self.members[slot].process.as_mut().expect("it has just accepted");
+                process.links.insert(end.connection, (link, number));
+            }
+        }
+        link
+    }
+
+    fn end_dial(&mut self, slot: usize, life: u64, dial: shard::input::DialId, url: &str) {
+        if self.members[slot].alive(life).is_none() {
+            return;
+        }
+        let target = member_of_url(url).filter(|target| *target < self.members.len());
+        let Some(target) = target else {
+            let failure = DialFailure::Unreachable;
+            return self.tell(slot, Input::DialFailed { dial, failure });
+        };
+        let (from, to) = (Host::Member(slot), Host::Member(target));
+        let is_silent = self.network.is_cut(from, to)
+            || self.network.is_cut(to, from)
+            || !self.members[target].has_power;
+        if is_silent {
+            let at_us = self.now_us + shard::limits::DIAL_TIMEOUT_US / 2;
+            return self.queue.push(at_us, Happening::DialFails { member: slot, life, dial });
+        }
+        if self.members[target].process.is_none() {
+            let failure = DialFailure::Refused;
+            return self.tell(slot, Input::DialFailed { dial, failure });
+        }
+        let theirs = self.accept(target, Some(Door::Peer));
+        let ours = self.accept(slot, None);
+        self.register([ours, theirs]);
+        self.tell(slot, Input::Dialed { dial, connection: ours.connection });
+    }
+
+    fn end_connect(&mut self, client: usize, slot: usize, attempt: u64) {
+        if self.clients[client].attempt != attempt {
+            return;
+        }
+        let process = self.members[slot].process.as_ref();
+        if !process.is_some_and(|process| process.is_serving) {
+            return self.with_client(client, |program, scene, wishes| {
+                program.on_broken(scene, wishes);
+            });
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        let theirs = self.accept(slot, Some(Door::Binary));
+        let ours = End { host: Host::Client(client), connection: ConnectionId(number) };
+        let link = self.register([ours, theirs]);
+        self.clients[client].link = Some(link);
+        self.with_client(client, |program, scene, wishes| {
+            program.on_connected(number, scene, wishes);
+        });
+    }
+
+    fn run_client(&mut self, client: usize) {
+        if self.clients[client].wake_us == Some(self.now_us) {
+            self.clients[client].wake_us = None;
+            self.with_client(client, |program, scene, wishes| program.on_wake(scene, wishes));
+        }
+    }
+
+    pub(super) fn wake_client(&mut self, client: usize, at_us: u64) {
+        let at_us = at_us.max(self.now_us + 1);
+        let slot = &mut self.clients[client];
+        if slot.wake_us.is_none_or(|wake_us| at_us < wake_us) {
+            slot.wake_us = Some(at_us);
+            self.queue.push(at_us, Happening::Client { client });
+        }
+    }
+
+    fn with_client(
+        &mut self,
+        client: usize,
+        act: impl FnOnce(&mut dyn Client, &mut Scene<'_>, &mut Vec<Wish>),
+    ) {
+        let mut wishes = Vec::new();
+        let mut scene = Scene {
+            now_us: self.now_us,
+            members: self.plan.members,
+            phase: self.phase,
+            history: &mut self.history,
+            seen: &mut self.seen,
+            trace: &mut self.trace,
+        };
+        match &mut self.clients[client].program {
+            Program::Caller(caller) => act(&mut **caller, &mut scene, &mut wishes),
+            Program::Watcher(watcher) => act(&mut **watcher, &mut scene, &mut wishes),
+        }
+        for wish in wishes {
+            self.grant(client, wish);
+        }
+    }
+
+    fn grant(&mut self, client: usize, wish: Wish) {
+        match wish {
+            Wish::Connect(member) => {
+                let slot = &mut self.clients[client];
+                slot.attempt += 1;
+                let attempt = slot.attempt;
+                let at_us = self.now_us + 2 * self.network.latency_us();
+                self.queue.push(at_us, Happening::ConnectEnds { client, member, attempt });
+            }
+            Wish::Send(bytes) => {
+                if let Some(link) = self.clients[client].link {
+                    self.network.transmit(link, 0, bytes, self.now_us, &mut self.queue);
+                }
+            }
+            Wish::HangUp => {
+                self.clients[client].attempt += 1;
+                if let Some(link) = self.clients[client].link.take() {
+                    let at_us = self.network.last_us(link, 0).max(self.now_us) + 1;
+                    self.queue.push(at_us, Happening::Breaks { link });
+                }
+            }
+            Wish::Wake(at_us) => self.wake_client(client, at_us),
+        }
+    }
+
+    fn change_phase(&mut self) {
+        let election_us = self.plan.election_timeout_us;
+        let (next, for_us) = match self.phase {
+            Phase::Faults => (Phase::Calm, self.plan.calm_us),
+            Phase::Calm => (Phase::Quiet, LEASES_END_US + 3 * election_us),
+            Phase::Quiet => (Phase::Probing, PROBING_US),
+            Phase::Probing => {
+                self.is_over = true;
+                return;
+            }
+        };
+        self.phase = next;
+        self.trace.say(Level::Faults, self.now_us, || format!("now {next:?}"));
+        if next == Phase::Calm {
+            self.end_faults();
+        }
+        self.queue.push(self.now_us + for_us, Happening::Phase);
+    }
+}
+
+fn make_clients(plan: &Plan, random: &mut Random) -> Vec<ClientSlot> {
+    let slot = |program| ClientSlot { program, link: None, attempt: 0, wake_us: None };
+    let auditor = Watcher::auditor(0, random.fork());
+    let mut clients = vec![slot(Program::Watcher(Box::new(auditor)))];
+    for _ in 0..plan.watchers {
+        let number = clients.len();
+        let interest = Interest {
+            key: format!("key-{:03}", random.slot(plan.keys)).into_bytes(),
+            range_end: if random.chance(700) { b"key-999".to_vec() } else { Vec::new() },
+            wants_previous: random.chance(500),
+            is_without_puts: random.chance(100),
+            is_without_deletes: random.chance(200),
+        };
+        let watcher = Watcher::new(number, random.fork(), interest, 0);
+        clients.push(slot(Program::Watcher(Box::new(watcher))));
+    }
+    for caller in 0..plan.callers.max(plan.members) {
+        let size_max = plan.value_size_bytes_max;
+        let workload = Workload::new(caller as u64 + 1, plan.keys, size_max, plan.shares.clone());
+        let (think_us, pipeline) = (plan.think_us, plan.pipeline);
+        let caller = Caller::new(caller, random.fork(), workload, think_us, pipeline);
+        clients.push(slot(Program::Caller(Box::new(caller))));
+    }
+    clients
+}
+
+/// A step takes this long.
+const STEP_US: u64 = 10;
+/// Every lease that clients ask for has run out after this and some election timeouts.
+const LEASES_END_US: u64 = 9_000_000;
+/// Every member answers the last questions within this.
+const PROBING_US: u64 = 3_000_000;
