@@ -375,6 +375,17 @@ impl KvList {
         })
     }
 
+    /// The one whose packed bytes begin at `offset`, and the offset of the next: 0 is that of the
+    /// first, and the list ends where there is none.
+    pub fn at(&self, offset: usize) -> Option<(KeyValue<'_>, usize)> {
+        assert!(offset <= self.bytes.len());
+        let rest = &self.bytes[offset..];
+        (!rest.is_empty()).then(|| {
+            let (kv, size) = kv_at(rest);
+            (kv, offset + size)
+        })
+    }
+
     /// The first one.
     pub fn first(&self) -> Option<KeyValue<'_>> {
         self.iter().next()

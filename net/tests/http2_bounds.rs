@@ -474,6 +474,36 @@ fn a_silent_peer_is_pinged_and_then_given_up() {
     assert_eq!(server.app.gone, 1);
 }
 
+/// The pending bytes hold a bounded part of an answer in pieces; all of it arrives, in order. What is
+/// left of one is forgotten when its peer resets the stream.
+#[test]
+fn an_answer_in_pieces_takes_bounded_memory() {
+    let mut server = server();
+    let size_bytes = 5_000_001_u32;
+    server.feed(&call(1, "/etcdserverpb.KV/Range", &size_bytes.to_be_bytes()));
+    let pending_max = Limits::default().stream_pending_bytes_max + PIECE_BYTES + 5;
+    let mut rounds = 0;
+    while server.app.pieces.contains_key(&StreamId(1)) {
+        assert!(server.connection.transmit().pending_bytes_total() <= pending_max);
+        for stream in [0, 1] {
+            server.feed(&frame(kind::WINDOW_UPDATE, 0, stream, &100_000_u32.to_be_bytes()));
+        }
+        rounds += 1;
+    }
+    assert!(30 < rounds && 0 < server.app.stopped);
+    for stream in [0, 1] {
+        server.feed(&frame(kind::WINDOW_UPDATE, 0, stream, &2_000_000_u32.to_be_bytes()));
+    }
+    assert!(server.data(1) == message(&blob(size_bytes as usize)));
+    assert_eq!(server.status(1).1, "0");
+
+    server.feed(&call(3, "/etcdserverpb.KV/Range", &size_bytes.to_be_bytes()));
+    assert!(server.app.pieces.contains_key(&StreamId(3)));
+    server.feed(&frame(kind::RST_STREAM, 0, 3, &8_u32.to_be_bytes()));
+    assert!(server.app.pieces.is_empty() && server.app.gone == 1);
+    assert_eq!(server.connection.transmit().pending_bytes_total(), 0);
+}
+
 #[test]
 fn a_response_over_its_limit_is_refused() {
     let mut server = Server::with(Limits { response_size_bytes_max: 1000, ..Limits::default() });

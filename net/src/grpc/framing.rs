@@ -22,13 +22,18 @@ pub fn decode_prefix(bytes: &[u8]) -> Option<Prefix> {
     Some(Prefix { flag, size_bytes: u32::from_be_bytes([a, b, c, d]) as usize })
 }
 
+/// The prefix of a plain message of `size_bytes`.
+pub fn message_prefix(size_bytes: usize) -> [u8; PREFIX_SIZE_BYTES] {
+    let size_bytes = u32::try_from(size_bytes).expect("bounded by the response limit");
+    let [a, b, c, d] = size_bytes.to_be_bytes();
+    [0, a, b, c, d]
+}
+
 /// Writes the prefix of a plain message over the five bytes at the front of `message`, which has
 /// been encoded behind them.
 pub fn patch_prefix(message: &mut [u8]) {
     let size_bytes = message.len().checked_sub(PREFIX_SIZE_BYTES).expect("room was reserved");
-    let size_bytes = u32::try_from(size_bytes).expect("bounded by the response limit");
-    message[0] = 0;
-    message[1..PREFIX_SIZE_BYTES].copy_from_slice(&size_bytes.to_be_bytes());
+    message[..PREFIX_SIZE_BYTES].copy_from_slice(&message_prefix(size_bytes));
 }
 
 #[cfg(test)]

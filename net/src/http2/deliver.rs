@@ -337,6 +337,11 @@ impl Connection {
     ) {
         let stream = &mut self.transmit.streams[slot];
         assert!(stream.audience == Audience::Open);
+        if 0 < stream.message_left_bytes {
+            // Its answer is on its way in pieces, in the middle of which no status can stand.
+            frame::write_reset(stream.id, ErrorCode::Internal, &mut self.transmit.output);
+            return self.discard(slot, app);
+        }
         stream.lingers = app.gone(stream.id, stream.method) == Work::Lingers;
         self.transmit.finish_open(slot, status, text);
     }

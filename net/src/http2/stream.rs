@@ -77,6 +77,8 @@ pub struct Stream {
     /// In the list of streams whose messages wait for room in the pending bytes.
     pub held_back: bool,
     pub send_window: i64,
+    /// Bytes still to come of a message that is sent in pieces.
+    pub message_left_bytes: usize,
     pub pending: Pending,
     pub ending: Option<Ending>,
     pub headers_sent: bool,

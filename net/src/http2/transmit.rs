@@ -16,7 +16,7 @@ use super::limits::{
 };
 use super::response::ResponseHeaders;
 use super::stream::{Audience, Ending, Exchange, Streams};
-use crate::grpc::framing::{PREFIX_SIZE_BYTES, patch_prefix};
+use crate::grpc::framing::{PREFIX_SIZE_BYTES, message_prefix, patch_prefix};
 use crate::grpc::status;
 
 /// The sending half of a connection.
@@ -108,6 +108,48 @@ impl Transmit {
         self.pump();
     }
 
+    /// Begins a gRPC message of `size_bytes`, which [`Transmit::go_on`] sends in pieces. False if
+    /// nothing is to follow: the stream is gone or finished, or the message above the limit.
+    pub fn begin(&mut self, stream: StreamId, size_bytes: usize) -> bool {
+        let Some(slot) = self.open_slot(stream) else { return false };
+        assert!(self.streams[slot].message_left_bytes == 0, "one message after the other");
+        if !self.streams[slot].headers_sent {
+            self.streams[slot].headers_sent = true;
+            self.headers.write_headers(stream, &mut self.output);
+        }
+        self.budget.earn(1);
+        self.sent_since_ping = true;
+        if self.limits.response_size_bytes_max < size_bytes {
+            self.refuse_response(slot, PREFIX_SIZE_BYTES + size_bytes);
+            return false;
+        }
+        self.streams[slot].message_left_bytes = size_bytes;
+        let pending = self.streams[slot].pending.appendable();
+        pending.extend_from_slice(&message_prefix(size_bytes));
+        self.pending_total += PREFIX_SIZE_BYTES;
+        self.enqueue(slot);
+        self.pump();
+        true
+    }
+
+    /// Sends the next piece of the message begun, which `encode` appends; ask
+    /// [`Transmit::congested`] before. False for a stream that is gone.
+    pub fn go_on(&mut self, stream: StreamId, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let Some(slot) = self.open_slot(stream) else { return false };
+        let pending = self.streams[slot].pending.appendable();
+        let begin = pending.len();
+        encode(pending);
+        assert!(begin <= pending.len(), "encode only appends");
+        let size_bytes = pending.len() - begin;
+        assert!(size_bytes <= self.streams[slot].message_left_bytes, "a message has one size");
+        self.streams[slot].message_left_bytes -= size_bytes;
+        self.pending_total += size_bytes;
+        self.sent_since_ping = true;
+        self.enqueue(slot);
+        self.pump();
+        true
+    }
+
     /// Ends the call with a gRPC status, after everything sent before. Trailers-only when nothing
     /// was sent. Ignored for a stream that is finished. For one that is gone it says that its
     /// lingering work is over.
@@ -181,6 +223,7 @@ impl Transmit {
     /// Ends an open stream; whether it lingers has been noted before.
     pub(super) fn finish_open(&mut self, slot: usize, status: u32, message: &str) {
         assert!(self.streams[slot].audience == Audience::Open);
+        assert!(self.streams[slot].message_left_bytes == 0, "a message is sent to its end");
         self.streams[slot].audience = Audience::Over;
         self.budget.earn(1);
         self.abandon_message(slot);

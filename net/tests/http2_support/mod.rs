@@ -11,7 +11,8 @@ use net::http2::{Application, Connection, InputBudget, InputPurpose, StreamId, T
 
 /// Answers each message with eight bytes and OK at once, before the client's END_STREAM.
 pub const PUT: u32 = 1;
-/// The message is a size; answers with one message of it when the client has ended.
+/// The message is a size; answers with one message of it when the client has ended: an odd size in
+/// pieces, obeying `congested`.
 pub const RANGE: u32 = 2;
 /// Each message is a count; answers with so many small messages, obeying `congested`.
 pub const WATCH: u32 = 3;
@@ -41,6 +42,8 @@ pub struct Echo {
     pub log: Vec<String>,
     pub watches: BTreeMap<StreamId, Watch>,
     pub range_sizes: BTreeMap<StreamId, usize>,
+    /// Answers in pieces: their size, and what of them was sent.
+    pub pieces: BTreeMap<StreamId, (usize, usize)>,
     /// Streams of [`LATER`] that wait for the test.
     pub waiting: Vec<StreamId>,
     pub gone: usize,
@@ -58,6 +61,7 @@ impl Default for Echo {
             log: Vec::new(),
             watches: BTreeMap::new(),
             range_sizes: BTreeMap::new(),
+            pieces: BTreeMap::new(),
             waiting: Vec::new(),
             gone: 0,
             messages: 0,
@@ -104,6 +108,28 @@ impl Echo {
         }
     }
 }
+
+impl Echo {
+    fn go_on(&mut self, transmit: &mut Transmit, stream: StreamId) {
+        let Some((size_bytes, sent)) = self.pieces.get_mut(&stream) else { return };
+        let bytes = blob(*size_bytes);
+        while *sent < *size_bytes {
+            if transmit.congested(stream) {
+                self.stopped += 1;
+                return;
+            }
+            let end = (*sent + PIECE_BYTES).min(*size_bytes);
+            let piece = &bytes[*sent..end];
+            assert!(transmit.go_on(stream, |out| out.extend_from_slice(piece)));
+            *sent = end;
+        }
+        self.pieces.remove(&stream);
+        transmit.finish(stream, status::OK, "");
+    }
+}
+
+/// A piece of an answer in pieces.
+pub const PIECE_BYTES: usize = 20_000;
 
 fn number(body: &[u8]) -> u32 {
     body.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes))
@@ -159,6 +185,13 @@ impl Application for Echo {
         match method {
             RANGE => {
                 let size_bytes = self.range_sizes.remove(&id).unwrap_or(0);
+                if size_bytes % 2 == 1 {
+                    if transmit.begin(id, size_bytes) {
+                        self.pieces.insert(id, (size_bytes, 0));
+                        self.go_on(transmit, id);
+                    }
+                    return;
+                }
                 transmit.send(id, |out| out.extend_from_slice(&blob(size_bytes)));
                 transmit.finish(id, status::OK, "");
             }
@@ -175,13 +208,17 @@ impl Application for Echo {
         self.record(|| format!("gone {}", id.0));
         self.watches.remove(&id);
         self.range_sizes.remove(&id);
+        self.pieces.remove(&id);
         self.gone += 1;
         self.work
     }
 
     fn writable(&mut self, transmit: &mut Transmit, id: StreamId, method: u32) {
-        assert_eq!(method, WATCH);
-        self.watch_on(transmit, id);
+        match method {
+            RANGE => self.go_on(transmit, id),
+            WATCH => self.watch_on(transmit, id),
+            _ => unreachable!(),
+        }
     }
 
     fn http_request(&mut self, transmit: &mut Transmit, id: StreamId, verb: &[u8], path: &[u8]) {

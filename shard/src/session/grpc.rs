@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use net::etcd::encode::Responder;
+use net::etcd::encode::{AnswerPieces, Responder};
 use net::etcd::method::{Kind, Method};
 use net::etcd::status::{self, Code, Status};
 use net::grpc::Metadata;
@@ -44,6 +44,9 @@ pub(super) struct Stream {
     is_half_closed: bool,
     /// Bytes of events taken and not credited yet.
     pub uncredited_bytes: usize,
+    /// What is left of a big answer: it is sent to its end, whatever becomes of deadlines and
+    /// leaders meanwhile.
+    pub rest: Option<Box<AnswerPieces>>,
     /// The peer has gone; the stream lingers until its answer comes.
     is_gone: bool,
 }
@@ -58,8 +61,16 @@ impl Stream {
             owed: 0,
             is_half_closed: false,
             uncredited_bytes: 0,
+            rest: None,
             is_gone: false,
         }
+    }
+}
+
+impl Stream {
+    /// Whether the call ends when there is no leader.
+    fn is_needy(&self) -> bool {
+        self.has_leader && self.rest.is_none()
     }
 }
 
@@ -94,6 +105,7 @@ impl GrpcSession {
         let late: Vec<_> = self
             .streams
             .iter()
+            .filter(|(_, stream)| stream.rest.is_none())
             .filter(|(_, stream)| stream.deadline_us.is_some_and(|at_us| at_us <= context.now_us))
             .map(|(id, _)| *id)
             .collect();
@@ -102,7 +114,7 @@ impl GrpcSession {
         }
         if context.is_leader_lost() {
             let needy: Vec<_> =
-                self.streams.iter().filter(|(_, stream)| stream.has_leader).collect();
+                self.streams.iter().filter(|(_, stream)| stream.is_needy()).collect();
             let ids: Vec<_> = needy.into_iter().map(|(id, _)| *id).collect();
             for id in ids {
                 self.cut(connection, id, &status::NO_LEADER, context);
@@ -131,6 +143,10 @@ impl GrpcSession {
 
     pub fn end_streams(&mut self, context: &mut Context) {
         for (id, stream) in std::mem::take(&mut self.streams) {
+            if stream.rest.is_some() {
+                // No status can stand in the middle of an answer: the connection's end is its own.
+                continue;
+            }
             let status = match stream.method {
                 Some(Method::Watch) => &status::WATCH_CANCELED,
                 _ => &status::STOPPED,
@@ -151,7 +167,7 @@ impl GrpcSession {
         let id = answer.origin.stream as u32;
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let transmit = self.connection.transmit();
-        let is_over = grpc_answer::send(transmit, id, stream, &answer, context);
+        let is_over = grpc_answer::send(transmit, id, stream, answer, context);
         if is_over || (stream.is_half_closed && stream.owed == 0 && is_keep_alive(stream)) {
             let stream = self.streams.remove(&id).expect("just found");
             if !is_over {
@@ -306,7 +322,10 @@ impl Application for Program<'_> {
     fn message(&mut self, transmit: &mut Transmit, id: StreamId, method: u32, body: &[u8]) {
         let method = Method::from_id(method).expect("the number came from route");
         self.context.metrics.grpc_received(method.id() as usize - 1);
-        let Some(stream) = self.streams.get_mut(&id.0) else { return };
+        let Some(stream) = self.streams.get_mut(&id.0).filter(|stream| stream.rest.is_none())
+        else {
+            return;
+        };
         if method.kind() != Kind::BidiStream && 0 < stream.owed {
             return self.refuse(transmit, id, &SECOND_MESSAGE);
         }
@@ -334,6 +353,9 @@ impl Application for Program<'_> {
     fn half_close(&mut self, transmit: &mut Transmit, id: StreamId, _method: u32) {
         let Some(stream) = self.streams.get_mut(&id.0) else { return };
         stream.is_half_closed = true;
+        if stream.rest.is_some() {
+            return;
+        }
         if stream.owed == 0 && stream.method != Some(Method::Watch) {
             let status = if is_keep_alive(stream) { OK } else { NO_MESSAGE };
             self.refuse(transmit, id, &status);
@@ -359,9 +381,11 @@ impl Application for Program<'_> {
         Work::Cancelled
     }
 
-    fn writable(&mut self, _transmit: &mut Transmit, id: StreamId, _method: u32) {
-        if let Some(stream) = self.streams.get_mut(&id.0) {
-            credit(self.connection, id.0, stream, self.context);
+    fn writable(&mut self, transmit: &mut Transmit, id: StreamId, _method: u32) {
+        let Some(stream) = self.streams.get_mut(&id.0) else { return };
+        credit(self.connection, id.0, stream, self.context);
+        if stream.rest.is_some() && grpc_answer::go_on(transmit, id.0, stream, self.context) {
+            self.streams.remove(&id.0);
         }
     }
 

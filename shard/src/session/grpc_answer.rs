@@ -1,12 +1,14 @@
 //! What a replica says, as gRPC messages.
 //!
 //! Invariants: headers as etcd fills them (fact sheet of semantics, section 9); an outcome is
-//! encoded straight into the connection's output.
+//! encoded straight into the connection's output, a big one piece by piece as the peer takes it.
 
-use engine::api::{EventList, KvList, RangeResponse, Response};
+use engine::api::{EventList, KvList, RangeResponse, Response, ResponseOp, TxnResponse};
 use net::etcd::cancel_reason;
 use net::etcd::decode::WatchFilters;
-use net::etcd::encode::{self, AlarmMember, Header, Responder, WatchFragments, WatchHead};
+use net::etcd::encode::{
+    self, AlarmMember, AnswerPieces, Header, Responder, WatchFragments, WatchHead,
+};
 use net::etcd::method::Method;
 use net::etcd::proto::etcdserverpb;
 use net::etcd::status::{self, Status};
@@ -16,28 +18,41 @@ use super::grpc::{Stream, finish, respond, responder};
 use super::probe::{self, Probe};
 use super::{Context, status_of};
 use crate::message::{
-    Answer, HealthReport, Member, MemberChangeKind, Outcome, WatchBatch, WatchDelivery,
-    WatchNotice, WatchNoticeKind,
+    Answer, HealthReport, Member, MemberChangeKind, Outcome, Unavailable, WatchBatch,
+    WatchDelivery, WatchNotice, WatchNoticeKind,
 };
 
 /// A piece of a streamed range is about this big.
 const STREAM_PIECE_BYTES: usize = 512 << 10;
+/// An answer with this much of key-values is sent in pieces.
+const BIG_ANSWER_BYTES_MIN: usize = 256 << 10;
+/// Such a piece.
+const PIECE_BYTES: usize = 64 << 10;
 const OK: Status = Status::fixed(status::Code::Ok, "");
 
-/// Sends an answer. True when the stream is over.
+/// Sends an answer, or as much of a big one as has room. True when the stream is over.
 pub(super) fn send(
     transmit: &mut Transmit,
     id: u32,
     stream: &mut Stream,
-    answer: &Answer,
+    mut answer: Answer,
     context: &mut Context,
 ) -> bool {
     stream.owed = stream.owed.saturating_sub(1);
+    let method = stream.method;
+    if let Some(pieces) = big_answer(method, &mut answer, context) {
+        if transmit.begin(StreamId(id), pieces.size_bytes()) {
+            stream.rest = Some(Box::new(pieces));
+            return go_on(transmit, id, stream, context);
+        }
+        finish(transmit, id, stream, &OK, context);
+        return true;
+    }
     if let Outcome::Health(report) = &answer.outcome {
         send_health(transmit, id, stream, report, context);
         return true;
     }
-    let method = stream.method.expect("plain HTTP asks for health only");
+    let method = method.expect("plain HTTP asks for health only");
     let responder = responder(context, answer.raft_term);
     if let (Method::RangeStream, Outcome::Range(Ok(response))) = (method, &answer.outcome) {
         send_pieces(transmit, id, &responder, response);
@@ -53,6 +68,71 @@ pub(super) fn send(
     if method == Method::LeaseKeepAlive {
         return false;
     }
+    finish(transmit, id, stream, &OK, context);
+    true
+}
+
+/// The answer in pieces, if it is a big one: encoded at once it would be a long step, and it would
+/// stand twice in memory.
+fn big_answer(
+    method: Option<Method>,
+    answer: &mut Answer,
+    context: &Context,
+) -> Option<AnswerPieces> {
+    let size_bytes = match &answer.outcome {
+        Outcome::Range(Ok(range)) if method != Some(Method::RangeStream) => range.kvs.size_bytes(),
+        Outcome::Applied(Response::DeleteRange(delete)) => delete.prev_kvs.size_bytes(),
+        Outcome::ReadTxn(Ok(txn)) | Outcome::Applied(Response::Txn(txn)) => key_values_bytes(txn),
+        _ => 0,
+    };
+    if size_bytes < BIG_ANSWER_BYTES_MIN {
+        return None;
+    }
+    let responder = responder(context, answer.raft_term);
+    let outcome = std::mem::replace(&mut answer.outcome, Outcome::Failed(Unavailable::Stopped));
+    Some(match outcome {
+        Outcome::Range(Ok(range)) => AnswerPieces::of_range(&responder, range),
+        Outcome::Applied(Response::DeleteRange(delete)) => {
+            AnswerPieces::of_delete_range(&responder, delete)
+        }
+        Outcome::ReadTxn(Ok(txn)) | Outcome::Applied(Response::Txn(txn)) => {
+            AnswerPieces::of_txn(&responder, txn)
+        }
+        _ => unreachable!("measured above"),
+    })
+}
+
+/// Bytes of all key-values in a transaction's answer.
+fn key_values_bytes(txn: &TxnResponse) -> usize {
+    let size_bytes = |op: &ResponseOp| match op {
+        ResponseOp::Range(range) => range.kvs.size_bytes(),
+        ResponseOp::Put(put) => put.prev_kv.size_bytes(),
+        ResponseOp::DeleteRange(delete) => delete.prev_kvs.size_bytes(),
+        ResponseOp::Txn(txn) => key_values_bytes(txn),
+    };
+    txn.responses.iter().map(size_bytes).sum()
+}
+
+/// Sends more of a big answer, as much as has room. True when all of it is sent and the stream over.
+pub(super) fn go_on(
+    transmit: &mut Transmit,
+    id: u32,
+    stream: &mut Stream,
+    context: &mut Context,
+) -> bool {
+    let pieces = stream.rest.as_mut().expect("a big answer is on its way");
+    while 0 < pieces.size_bytes() {
+        if transmit.congested(StreamId(id)) {
+            return false;
+        }
+        let encode = |out: &mut Vec<u8>| pieces.encode_some(out, PIECE_BYTES);
+        if !transmit.go_on(StreamId(id), encode) {
+            break;
+        }
+    }
+    stream.rest = None;
+    let method = stream.method.expect("plain HTTP asks for health only");
+    context.metrics.grpc_sent(method.id() as usize - 1);
     finish(transmit, id, stream, &OK, context);
     true
 }

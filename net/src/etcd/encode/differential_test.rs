@@ -218,6 +218,33 @@ proptest! {
     }
 
     #[test]
+    fn answers_in_pieces(
+        range in range_answer(), delete in delete_answer(), txn in txn_answer(),
+        piece_size_bytes in prop_oneof![1_usize..300, 1_usize..100_000],
+    ) {
+        let whole = [
+            written(|out| encode_range(out, &RESPONDER, &range)),
+            written(|out| encode_delete_range(out, &RESPONDER, &delete)),
+            written(|out| encode_txn(out, &RESPONDER, &txn)),
+        ];
+        let pieces = [
+            AnswerPieces::of_range(&RESPONDER, range),
+            AnswerPieces::of_delete_range(&RESPONDER, delete),
+            AnswerPieces::of_txn(&RESPONDER, txn),
+        ];
+        for (whole, mut pieces) in whole.iter().zip(pieces) {
+            prop_assert_eq!(pieces.size_bytes(), whole.len());
+            let mut joined = Vec::new();
+            while 0 < pieces.size_bytes() {
+                let before = joined.len();
+                pieces.encode_some(&mut joined, piece_size_bytes);
+                prop_assert!(before < joined.len());
+            }
+            prop_assert!(&joined == whole);
+        }
+    }
+
+    #[test]
     fn leases(id in number(), ttl_s in number(), granted_ttl_s in number(), at in number(),
         keys in vec(some_bytes(), 0..4), ids in vec(number(), 0..5))
     {

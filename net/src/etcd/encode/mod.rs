@@ -8,6 +8,7 @@
 mod cluster;
 mod kv;
 mod lease;
+mod pieces;
 mod txn;
 mod watch;
 
@@ -25,6 +26,7 @@ pub use lease::{
     LeaseTimeToLive, encode_lease_grant, encode_lease_keep_alive, encode_lease_leases,
     encode_lease_revoke, encode_lease_time_to_live,
 };
+pub use pieces::AnswerPieces;
 pub use txn::encode_txn;
 pub use watch::{WatchFragments, WatchHead, encode_watch, encode_watch_events};
 
