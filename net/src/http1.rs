@@ -67,6 +67,8 @@ pub struct Http1 {
     now_ms: u64,
     /// When the request that is coming in began to.
     begun_ms: Option<u64>,
+    /// Goes into the next answer's head.
+    extra_header: Option<(&'static str, String)>,
 }
 
 /// Where the connection is in its current request.
@@ -378,6 +380,11 @@ impl Http1 {
         Ok(())
     }
 
+    /// A header more for the next answer.
+    pub fn set_header(&mut self, name: &'static str, value: String) {
+        self.extra_header = Some((name, value));
+    }
+
     fn write_head(&mut self, status: u16, content_type: &str, framing: Framing) {
         let mut head = format!("HTTP/1.1 {status} {}\r\n", reason(status));
         let outcome = match framing {
@@ -390,6 +397,9 @@ impl Http1 {
             head.push_str("Content-Type: ");
             head.push_str(content_type);
             head.push_str("\r\n");
+        }
+        if let Some((name, value)) = self.extra_header.take() {
+            write!(head, "{name}: {value}\r\n").expect("a string takes everything");
         }
         if !self.head.keep_alive {
             head.push_str("Connection: close\r\n");

@@ -69,6 +69,11 @@ fn run(settings: &Settings) -> i32 {
     match member::run(settings, &logger) {
         Ended::Start(StartError::Config(error)) => fail(&error),
         Ended::Start(error) => end_with(&logger, "the member cannot start", &error.to_string()),
+        // As etcd ends: nothing failed.
+        Ended::Removed => {
+            logger.flush();
+            0
+        }
         Ended::Fault(fault) => end_with(&logger, "the member ends", &fault.to_string()),
         Ended::Signal(number) => {
             logger.flush();

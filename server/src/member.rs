@@ -57,6 +57,8 @@ pub const ETCD_VERSION: &str = "3.7.0";
 pub enum Ended {
     /// By this signal, cleanly or because its time was up.
     Signal(i32),
+    /// It was removed from its cluster.
+    Removed,
     /// By a fault of a core.
     Fault(Fault),
     /// It could not start.
@@ -187,8 +189,10 @@ impl Member {
                 (Some(News::Signal(number)), Some(_)) => return Ended::Signal(number),
                 (Some(News::CoreEnded(Ok(()))), _) => {
                     running -= 1;
-                    if let (0, Some((number, _))) = (running, signal) {
-                        return Ended::Signal(number);
+                    match (running, signal) {
+                        (0, Some((number, _))) => return Ended::Signal(number),
+                        (0, None) => return Ended::Removed,
+                        _ => {}
                     }
                 }
                 (Some(News::CoreEnded(Err(CoreError::Fault(fault)))), _) => {

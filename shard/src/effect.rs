@@ -154,6 +154,8 @@ pub enum Effect {
     },
     /// The shard serves: from now on clients may connect (the driver opens the doors).
     Serve,
+    /// This member does not belong to the cluster any more: stop all cores as for SIGTERM.
+    EndProcess,
     /// A clean stop is complete on this core.
     Stop,
 }

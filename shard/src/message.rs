@@ -32,6 +32,8 @@ pub struct LeaderNews {
     pub raft_term: u64,
     /// Store revision at the time.
     pub revision: i64,
+    /// This member is a learner: it answers little.
+    pub is_learner: bool,
 }
 
 /// Where an answer goes.
@@ -190,6 +192,21 @@ pub enum ProposalClass {
     PhysicalCompaction,
     /// A change of the members, answered by `MembersChanged`.
     Members(MemberChangeKind),
+}
+
+impl Call {
+    /// Whether a learner does it.
+    pub fn is_for_learners(&self) -> bool {
+        match self {
+            Call::Range(range) => range.is_serializable(),
+            Call::Status
+            | Call::Health { .. }
+            | Call::WatchCredit { .. }
+            | Call::WatchStreamClosed
+            | Call::Abandon => true,
+            _ => false,
+        }
+    }
 }
 
 /// A range request that owns its keys.
@@ -429,6 +446,8 @@ pub struct HealthReport {
     pub alarms: Vec<AlarmType>,
     /// Whether a leader is known.
     pub has_leader: bool,
+    /// The member is a learner.
+    pub is_learner: bool,
     /// Why the read that was asked for failed.
     pub read_failure: Option<Unavailable>,
 }

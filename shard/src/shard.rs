@@ -137,6 +137,11 @@ impl<M: PageMap> Shard<M> {
         }
     }
 
+    /// What Raft knows of the default group, where it is.
+    pub fn raft_status(&self) -> Option<raft::Status> {
+        self.home.as_ref().map(|home| home.replica.raft_status())
+    }
+
     /// The core's figures.
     pub fn metrics(&self) -> &Metrics {
         &self.front.context.metrics
@@ -189,6 +194,9 @@ impl<M: PageMap> Shard<M> {
         home.peers.on_notes_durable(&home.wal, fx);
         for event in home.peers.take_events() {
             home.replica.on_peer_event(event, &mut home.peers, fx);
+        }
+        if home.replica.is_over(fx) && self.stopping.is_none() {
+            fx.push(Effect::EndProcess);
         }
     }
 
@@ -271,8 +279,7 @@ impl<M: PageMap> Shard<M> {
 
     /// Other cores hear when there is another leader or none.
     fn tell_cores(&mut self, news: LeaderNews, fx: &mut Effects) {
-        let told = (self.told.has_leader, self.told.raft_term);
-        if told == (news.has_leader, news.raft_term) {
+        if self.told == (LeaderNews { revision: self.told.revision, ..news }) {
             return;
         }
         self.told = news;

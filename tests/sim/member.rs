@@ -260,6 +260,7 @@ impl SimMember {
                 self.inputs.push(Input::MetricsRead { token, text: b"metrics\n".to_vec() });
             }
             Effect::Serve => self.is_serving = true,
+            Effect::EndProcess => panic!("a group of one member removes nobody"),
             Effect::Stop => self.is_stopped = true,
         }
     }

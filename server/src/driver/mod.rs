@@ -448,6 +448,7 @@ impl<P: Program, W: WalWriter> Core<P, W> {
                 }
                 (self.parts.on_serve)();
             }
+            Effect::EndProcess => self.parts.mesh.request_shutdown(),
             Effect::Stop => self.is_stopped = true,
         }
         Ok(())

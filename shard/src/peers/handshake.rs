@@ -152,7 +152,7 @@ impl Peers {
         peer.is_missed = false;
         peer.backoff_us = 0;
         peer.last_complaint = None;
-        self.events.push(PeerEvent::Opened { member, connection });
+        self.events.push(PeerEvent::Opened { member });
         let fields = vec![("remote-peer-id", format!("\"{member:x}\""))];
         let message = "established a connection with a peer".to_string();
         fx.push(Effect::Log { level: LogLevel::Info, message, fields });
@@ -216,6 +216,9 @@ impl Peers {
             let peer = self.peers.get_mut(&member).expect("a dialed member is known");
             peer.dialing = None;
             peer.back_off(self.now_us, &mut self.random);
+        }
+        if refusal == Refusal::Removed {
+            self.events.push(PeerEvent::Removed);
         }
         self.complain("a peer refused the connection", member, refusal, fx);
         self.close(connection, fx);

@@ -72,11 +72,9 @@ impl Link {
     }
 
     /// Hands frames to the driver while it takes them.
-    pub fn flush(&mut self, connection: ConnectionId, spare: &mut Vec<Vec<u8>>, fx: &mut Effects) {
+    pub fn flush(&mut self, connection: ConnectionId, fx: &mut Effects) {
         while self.unsent_bytes < UNSENT_BYTES_MAX {
-            let mut empty = spare.pop().unwrap_or_default();
-            empty.clear();
-            let Some(bytes) = self.peer.take_frame(empty) else { return };
+            let Some(bytes) = self.peer.take_frame(Vec::new()) else { return };
             assert!(!bytes.is_empty());
             self.unsent_bytes += bytes.len();
             fx.push(Effect::Transmit { connection, bytes });

@@ -32,7 +32,9 @@ const HANDSHAKE_US_MAX: u64 = 2_000_000;
 #[derive(Debug)]
 pub(crate) enum PeerEvent {
     /// A member can be talked to.
-    Opened { member: u64, connection: ConnectionId },
+    Opened { member: u64 },
+    /// A member says that this one was removed from the cluster.
+    Removed,
     /// The connection with a member ended: what was on its way is lost.
     Closed { member: u64 },
     /// A member's process seems to be gone (see replication.md, "Elections", 1).
@@ -97,8 +99,6 @@ pub(crate) struct Peers {
     events: Vec<PeerEvent>,
     random: Random,
     now_us: u64,
-    /// Buffers for frames, filled again and again.
-    spare: Vec<Vec<u8>>,
 }
 
 /// A connection on the peers' port that does not speak their protocol.
@@ -138,7 +138,6 @@ impl Peers {
             events: Vec::new(),
             random: Random::new(config.seed ^ 0x7065_6572),
             now_us: 0,
-            spare: Vec::new(),
         }
     }
 
@@ -156,11 +155,6 @@ impl Peers {
                 peer.redial_at_us = 0;
             }
         }
-    }
-
-    /// Whether anybody else is known.
-    pub fn is_alone(&self) -> bool {
-        !self.peers.values().any(|peer| peer.is_member) && self.links.is_empty()
     }
 
     /// A connection came in by the peers' door.
@@ -268,12 +262,6 @@ impl Peers {
         self.peers.get(&member).is_some_and(|peer| peer.link.is_some())
     }
 
-    /// Since when a member can be talked to without a break.
-    pub fn open_since_us(&self, member: u64) -> Option<u64> {
-        let link = self.links.get(&self.peers.get(&member)?.link?)?;
-        Some(link.opened_us)
-    }
-
     /// Ends a connection.
     pub fn close(&mut self, connection: ConnectionId, fx: &mut Effects) {
         if let Some(link) = self.links.remove(&connection) {
@@ -285,16 +273,6 @@ impl Peers {
     /// What came since the last time, in order.
     pub fn take_events(&mut self) -> Vec<PeerEvent> {
         std::mem::take(&mut self.events)
-    }
-
-    /// Whether something came.
-    pub fn has_events(&self) -> bool {
-        !self.events.is_empty()
-    }
-
-    /// Members with open connections: (id, round trips are not measured here).
-    pub fn open_members(&self) -> impl Iterator<Item = u64> {
-        self.peers.iter().filter(|(_, peer)| peer.link.is_some()).map(|(member, _)| *member)
     }
 
     fn feed(
@@ -361,16 +339,9 @@ impl Peers {
 
     fn flush_link(&mut self, connection: ConnectionId, fx: &mut Effects) {
         let Some(link) = self.links.get_mut(&connection) else { return };
-        link.flush(connection, &mut self.spare, fx);
+        link.flush(connection, fx);
         if link.peer.is_closed() && !link.peer.has_output() {
             self.close(connection, fx);
-        }
-    }
-
-    /// Buffers that the driver is done with.
-    pub fn recycle(&mut self, buffer: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS_MAX {
-            self.spare.push(buffer);
         }
     }
 
@@ -378,6 +349,3 @@ impl Peers {
         PeerConnection::dialer(&self.own)
     }
 }
-
-/// Frame buffers kept.
-const SPARE_BUFFERS_MAX: usize = 8;

@@ -115,6 +115,9 @@ impl<M: PageMap> Replica<M> {
     /// Genesis and the founding, by the first leader; then this member's name and addresses, then
     /// clients may come.
     fn bring_up(&mut self, fx: &mut Effects) {
+        if self.removed_ids.contains(&self.config.member_id) {
+            return self.on_removed(fx);
+        }
         let has_leader = self.raft.soft_state().leader.is_some();
         if !has_leader || self.background.is_own_pending || !self.committed.is_empty() {
             return;

@@ -14,9 +14,9 @@ use raft::{
     Transition,
 };
 
+use super::Replica;
 use super::pending::Waiter;
 use super::recovery::StartError;
-use super::{Replica, Stage};
 use crate::config::{Config, Origin as Birth};
 use crate::effect::{Effect, Effects, LogLevel};
 use crate::message::{MemberChange, MemberChangeKind, Origin, Outcome, ProposalClass, Unavailable};
@@ -191,8 +191,8 @@ impl<M: PageMap> Replica<M> {
         ];
         let message = "the configuration of the cluster changed".to_string();
         fx.push(Effect::Log { level: LogLevel::Info, message, fields });
-        if self.removed_ids.contains(&self.config.member_id) && self.stage != Stage::Stopping {
-            self.is_removed = true;
+        if self.removed_ids.contains(&self.config.member_id) {
+            self.on_removed(fx);
         }
     }
 

@@ -49,7 +49,7 @@ impl<M: PageMap> Replica<M> {
     /// Something came from a peer, or happened to a connection with one.
     pub fn on_peer_event(&mut self, event: PeerEvent, peers: &mut Peers, fx: &mut Effects) {
         match event {
-            PeerEvent::Opened { member, .. } => {
+            PeerEvent::Opened { member } => {
                 self.connected_since_us.insert(member, self.now_us);
             }
             PeerEvent::Closed { member } => {
@@ -57,6 +57,7 @@ impl<M: PageMap> Replica<M> {
                 self.raft.report_unreachable(ReplicaId(member));
                 self.forwarding.on_closed(member);
             }
+            PeerEvent::Removed => self.on_removed(fx),
             PeerEvent::Gone { member } => self.raft.peer_unreachable_hint(ReplicaId(member)),
             PeerEvent::Message { member, connection, message } => match message {
                 PeerMessage::Raft(message) => self.on_raft_message(message, fx),

@@ -55,6 +55,9 @@ pub(crate) const DEFAULT_GROUP: u64 = 1;
 /// Units of engine work (about one descent of a tree each) in a step: around a millisecond.
 const STEP_WORK_UNITS: u32 = 1_000;
 
+/// A removed member goes on for so long.
+const REMOVED_LINGER_US: u64 = 500_000;
+
 /// A process that was stopped for longer than this many ticks says so to Raft.
 const PAUSE_TICKS: u64 = 10;
 
@@ -107,8 +110,8 @@ pub(crate) struct Replica<M> {
     connected_since_us: BTreeMap<u64, u64>,
     /// The connections do not know the newest members.
     are_members_new: bool,
-    /// This member was removed: it ends.
-    is_removed: bool,
+    /// Since when it is known that this member was removed: it ends soon.
+    removed_since_us: Option<u64>,
     /// The group's members as applied; none before they were founded.
     members: Vec<Member>,
     /// Members that were removed.
@@ -249,9 +252,29 @@ impl<M: PageMap> Replica<M> {
         self.pending.len() == 0 && !self.engine.is_applying() && !hands_over
     }
 
-    /// This member does not belong to the cluster any more.
-    pub fn is_removed(&self) -> bool {
-        self.is_removed
+    /// Whether this member does not belong to the cluster any more and may end: not at once, it may
+    /// still be needed to elect the next leader.
+    pub fn is_over(&self, fx: &mut Effects) -> bool {
+        let Some(since_us) = self.removed_since_us else { return false };
+        let until_us = since_us + REMOVED_LINGER_US;
+        fx.wake_at(until_us);
+        until_us <= self.now_us
+    }
+
+    /// The cluster says that this member was removed.
+    pub(super) fn on_removed(&mut self, fx: &mut Effects) {
+        if self.removed_since_us.is_some() || self.stage == Stage::Stopping {
+            return;
+        }
+        self.removed_since_us = Some(self.now_us);
+        let fields = vec![("member-id", format!("\"{:x}\"", self.config.member_id))];
+        let message = "the member has been permanently removed from the cluster".to_string();
+        fx.push(Effect::Log { level: LogLevel::Warn, message, fields });
+    }
+
+    /// What Raft knows.
+    pub fn raft_status(&self) -> raft::Status {
+        self.raft.status()
     }
 
     /// Whether calls came since the last step.
@@ -281,7 +304,8 @@ impl<M: PageMap> Replica<M> {
     pub fn leader_news(&self) -> LeaderNews {
         let soft = self.raft.soft_state();
         let (has_leader, raft_term) = (soft.leader.is_some(), soft.term.0);
-        LeaderNews { has_leader, raft_term, revision: self.engine.revision() }
+        let is_learner = self.is_learner();
+        LeaderNews { has_leader, raft_term, revision: self.engine.revision(), is_learner }
     }
 
     fn is_leader(&self) -> bool {

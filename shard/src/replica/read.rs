@@ -322,7 +322,7 @@ impl<M: PageMap> Replica<M> {
         let mut alarms: Vec<_> = self.engine.alarms().iter().map(|(_, alarm)| *alarm).collect();
         alarms.sort_unstable();
         let has_leader = self.raft.soft_state().leader.is_some();
-        HealthReport { alarms, has_leader, read_failure }
+        HealthReport { alarms, has_leader, is_learner: self.is_learner(), read_failure }
     }
 }
 

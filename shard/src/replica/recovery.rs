@@ -261,7 +261,7 @@ impl<M: PageMap> Replica<M> {
             moves: Vec::new(),
             connected_since_us: BTreeMap::new(),
             are_members_new: true,
-            is_removed: false,
+            removed_since_us: None,
             members: Vec::new(),
             removed_ids: Vec::new(),
             engine,

@@ -279,6 +279,9 @@ struct Program<'a> {
 impl WireApplication for Program<'_> {
     fn on_request(&mut self, outbox: &mut Outbox, id: u64, request: Request<'_>) -> Flow {
         match self.call_of(id, request) {
+            Ok(call) if self.context.is_learner && !call.is_for_learners() => {
+                outbox.error(id, &status::NOT_SUPPORTED_FOR_LEARNER);
+            }
             Ok(call) => self.context.call(self.connection, id, call),
             Err(status) => outbox.error(id, &status),
         }

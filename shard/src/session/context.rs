@@ -26,6 +26,8 @@ pub(crate) struct Context {
     pub metrics: Metrics,
     /// Whether a leader is known.
     pub has_leader: bool,
+    /// This member is a learner.
+    pub is_learner: bool,
     /// Store revision last heard of, for answers that need no replica.
     pub revision: i64,
     /// Since when none is.
@@ -49,6 +51,7 @@ impl Context {
             metrics_reads: Vec::new(),
             metrics: Metrics::new(methods),
             has_leader: false,
+            is_learner: false,
             revision: 0,
             leaderless_since_us: Some(0),
             is_stopping: false,
@@ -66,7 +69,8 @@ impl Context {
 
     /// What the owner of the keyspace knows of the leader.
     pub fn observe_leader(&mut self, news: LeaderNews) {
-        let LeaderNews { has_leader, raft_term, revision } = news;
+        let LeaderNews { has_leader, raft_term, revision, is_learner } = news;
+        self.is_learner = is_learner;
         self.revision = revision;
         self.has_leader = has_leader;
         self.raft_term = raft_term;

@@ -397,7 +397,9 @@ impl Application for Program<'_> {
                 let reply = probe::version_reply(&self.context.config.server_version);
                 return respond(transmit, id.0, &reply);
             }
-            Probe::NotFound => return respond(transmit, id.0, &probe::not_found_reply()),
+            Probe::Members | Probe::NotFound => {
+                return respond(transmit, id.0, &probe::not_found_reply());
+            }
             Probe::MethodNotAllowed => {
                 return respond(transmit, id.0, &probe::method_not_allowed_reply());
             }

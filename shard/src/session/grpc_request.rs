@@ -27,6 +27,18 @@ pub(super) enum Made {
 }
 
 pub(super) fn call_of(method: Method, body: &[u8], context: &mut Context) -> Result<Made, Status> {
+    let made = made_of(method, body, context)?;
+    let is_for_learners = match &made {
+        Made::Call(call) => call.is_for_learners(),
+        _ => false,
+    };
+    if context.is_learner && !is_for_learners {
+        return Err(status::NOT_SUPPORTED_FOR_LEARNER);
+    }
+    Ok(made)
+}
+
+fn made_of(method: Method, body: &[u8], context: &mut Context) -> Result<Made, Status> {
     let call = match method {
         Method::Range => admission::range(&decode::decode_range(body)?)?,
         Method::RangeStream => {

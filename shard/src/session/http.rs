@@ -6,7 +6,7 @@ use net::http1::Http1;
 
 use super::Context;
 use super::probe::{self, HttpReply, Probe};
-use crate::input::ConnectionId;
+use crate::input::{ConnectionId, Door};
 use crate::message::{Answer, Call, Outcome};
 
 /// The stream number of calls made here: there is one at a time.
@@ -15,13 +15,16 @@ const ONLY_STREAM: u64 = 0;
 /// An HTTP/1 session.
 pub(super) struct HttpSession {
     http: Http1,
+    /// On the peers' port there are members and versions only.
+    is_peers_port: bool,
     /// What waits for an answer.
     asked: Option<Probe>,
 }
 
 impl HttpSession {
-    pub fn new() -> HttpSession {
-        HttpSession { http: Http1::new(), asked: None }
+    pub fn new(door: Door) -> HttpSession {
+        let is_peers_port = door == Door::Peer;
+        HttpSession { http: Http1::new(), is_peers_port, asked: None }
     }
 
     pub fn feed(&mut self, connection: ConnectionId, bytes: &[u8], context: &mut Context) {
@@ -43,8 +46,14 @@ impl HttpSession {
                     let reply = probe::version_reply(&context.config.server_version);
                     self.respond(&reply);
                 }
-                Probe::NotFound => self.respond(&probe::not_found_reply()),
+                Probe::Members if self.is_peers_port => {
+                    let call = Call::MemberList { serializable: true };
+                    context.call(connection, ONLY_STREAM, call);
+                    self.asked = Some(Probe::Members);
+                }
+                Probe::Members | Probe::NotFound => self.respond(&probe::not_found_reply()),
                 Probe::MethodNotAllowed => self.respond(&probe::method_not_allowed_reply()),
+                _ if self.is_peers_port => self.respond(&probe::not_found_reply()),
                 asked => {
                     if asked == Probe::Metrics {
                         context.metrics_reads.push(connection.0);
@@ -59,6 +68,13 @@ impl HttpSession {
     }
 
     pub fn on_answer(&mut self, answer: Answer, context: &mut Context) {
+        if let Outcome::MemberList(members) = &answer.outcome {
+            self.asked = None;
+            let cluster_id = format!("{:x}", context.config.cluster_id);
+            self.http.set_header("X-Etcd-Cluster-Id", cluster_id);
+            self.respond(&probe::members_reply(members));
+            return self.run(answer.origin.connection, context);
+        }
         let Outcome::Health(report) = &answer.outcome else {
             unreachable!("nothing else is asked here");
         };

@@ -328,7 +328,7 @@ impl Session {
                 Protocol::Http2 if self.door == Door::Client => {
                     Dialect::Grpc(Box::new(GrpcSession::new(context)))
                 }
-                Protocol::Http1 => Dialect::Http(Box::new(HttpSession::new())),
+                Protocol::Http1 => Dialect::Http(Box::new(HttpSession::new(self.door))),
                 Protocol::Http2 | Protocol::Unknown => {
                     return self.dialect = Dialect::Refused(NOT_SPOKEN_HERE.to_vec());
                 }

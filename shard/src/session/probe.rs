@@ -5,7 +5,7 @@
 
 use engine::api::AlarmType;
 
-use crate::message::HealthReport;
+use crate::message::{HealthReport, Member};
 
 /// A question on the client port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum Probe {
     },
     /// Checks in the style of Kubernetes.
     Checks(Checks),
+    /// The members, for one that is about to join; on the peers' port only.
+    Members,
     /// Nothing of ours.
     NotFound,
     /// The path is ours, the method is not.
@@ -66,6 +68,7 @@ pub fn parse(verb: &[u8], target: &[u8]) -> Probe {
     };
     let probe = match path {
         "/version" => Probe::Version,
+        "/members" => Probe::Members,
         "/metrics" => Probe::Metrics,
         "/health" => Probe::Health {
             exclude: values("exclude"),
@@ -120,6 +123,48 @@ pub fn version_reply(server_version: &str) -> HttpReply {
          \"storage\":\"{cluster}\"}}"
     );
     HttpReply { status: 200, content_type: JSON, body: body.into_bytes() }
+}
+
+/// The answer of /members.
+pub fn members_reply(members: &[Member]) -> HttpReply {
+    let listed: Vec<_> = members.iter().map(member_json).collect();
+    let body = format!("[{}]\n", listed.join(","));
+    HttpReply { status: 200, content_type: JSON, body: body.into_bytes() }
+}
+
+fn member_json(member: &Member) -> String {
+    let texts = |urls: &[String]| {
+        let quoted: Vec<_> = urls.iter().map(|url| quoted(url)).collect();
+        quoted.join(",")
+    };
+    let mut json = format!("{{\"id\":{},\"peerURLs\":[{}]", member.id, texts(&member.peer_urls));
+    if member.is_learner {
+        json.push_str(",\"isLearner\":true");
+    }
+    if !member.name.is_empty() {
+        json.push_str(&format!(",\"name\":{}", quoted(&member.name)));
+    }
+    if !member.client_urls.is_empty() {
+        json.push_str(&format!(",\"clientURLs\":[{}]", texts(&member.client_urls)));
+    }
+    json.push('}');
+    json
+}
+
+/// A JSON string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => out.extend(['\\', letter]),
+            control if u32::from(control) < 0x20 => {
+                out.push_str(&format!("\\u{:04x}", u32::from(control)));
+            }
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// The answer for a path that is not there.
@@ -188,6 +233,9 @@ pub fn checks_reply(checks: &Checks, report: &HealthReport) -> HttpReply {
 
 fn check_failure(name: &str, report: &HealthReport) -> Option<String> {
     match name {
+        "non_learner" if report.is_learner => {
+            Some(super::status_of(crate::message::Unavailable::Learner).message.to_string())
+        }
         "data_corruption" if report.alarms.contains(&AlarmType::Corrupt) => {
             Some("alarm activated: CORRUPT".to_string())
         }
@@ -241,6 +289,23 @@ mod tests {
         let bad = checks_reply(&checks, &report);
         assert_eq!(bad.status, 503);
         assert!(body(&bad).starts_with("[-]data_corruption failed: "));
+    }
+
+    #[test]
+    fn members_are_listed_as_etcd_lists_them() {
+        let started = Member {
+            id: 5,
+            name: "a\"b".to_string(),
+            peer_urls: vec!["http://a:1".to_string()],
+            client_urls: vec!["http://a:2".to_string()],
+            is_learner: false,
+        };
+        let fresh = Member { id: 6, is_learner: true, ..Member::default() };
+        assert_eq!(
+            body(&members_reply(&[started, fresh])),
+            "[{\"id\":5,\"peerURLs\":[\"http://a:1\"],\"name\":\"a\\\"b\",\
+             \"clientURLs\":[\"http://a:2\"]},{\"id\":6,\"peerURLs\":[],\"isLearner\":true}]\n"
+        );
     }
 
     #[test]
