@@ -12,6 +12,7 @@ pub mod input;
 pub mod limits;
 pub mod message;
 pub mod metrics;
+pub mod peer_metrics;
 mod peers;
 pub mod placement;
 mod random;

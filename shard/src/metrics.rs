@@ -6,6 +6,8 @@
 
 use std::fmt::Write;
 
+use crate::peer_metrics::{self, PeerScalar, PeerTable};
+
 /// How the figures of several cores become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -136,8 +138,12 @@ fn histogram_start(histogram: usize) -> usize {
     SCALARS.len() + HISTOGRAMS[..histogram].iter().map(|h| h.count + 2).sum::<usize>()
 }
 
-fn methods_start() -> usize {
+fn peers_start() -> usize {
     histogram_start(HISTOGRAMS.len())
+}
+
+fn methods_start() -> usize {
+    peers_start() + peer_metrics::CELLS
 }
 
 impl Metrics {
@@ -172,6 +178,29 @@ impl Metrics {
     /// The value now.
     pub fn value(&self, scalar: Scalar) -> u64 {
         self.cells[scalar as usize]
+    }
+
+    /// Counts these other members, ascending by id, and no others.
+    pub fn keep_peers(&mut self, members: &[u64]) {
+        self.peers().keep(members);
+    }
+
+    /// More of a figure about another member.
+    pub fn add_of_peer(&mut self, member: u64, scalar: PeerScalar, n: u64) {
+        if let Some(figure) = self.peers().figure(member, scalar) {
+            *figure += n;
+        }
+    }
+
+    /// Tells whether there is a connection with another member.
+    pub fn set_peer_active(&mut self, member: u64, is_active: bool) {
+        if let Some(figure) = self.peers().figure(member, PeerScalar::Active) {
+            *figure = u64::from(is_active);
+        }
+    }
+
+    fn peers(&mut self) -> PeerTable<'_> {
+        PeerTable::new(&mut self.cells[peers_start()..methods_start()])
     }
 
     /// Adds an observation.
@@ -257,6 +286,9 @@ pub fn render(cores: &[Vec<u64>], identity: &Identity<'_>) -> String {
     for slot in 0..HISTOGRAMS.len() {
         render_histogram(&mut text, slot, cores);
     }
+    // Peers' connections are core 0's.
+    let peers = &cores[0][peers_start()..methods_start()];
+    peer_metrics::render(&mut text, peers, identity.member_id);
     render_grpc(&mut text, cores, identity.methods);
     let (id, version) = (identity.member_id, identity.server_version);
     let cluster_version = cluster_version(version);

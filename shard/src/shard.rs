@@ -128,6 +128,7 @@ impl<M: PageMap> Shard<M> {
         self.route_calls(fx);
         if let Some(home) = &mut self.home {
             home.peers.flush(fx);
+            home.peers.publish(&mut self.front.context.metrics);
         }
         if self.home.as_mut().is_some_and(|home| home.replica.has_new_calls()) {
             fx.step_again = true;

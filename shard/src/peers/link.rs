@@ -71,13 +71,15 @@ impl Link {
         matches!(self.phase, Phase::Open)
     }
 
-    /// Hands frames to the driver while it takes them.
-    pub fn flush(&mut self, connection: ConnectionId, fx: &mut Effects) {
+    /// Hands frames to the driver while it takes them; says how many bytes.
+    pub fn flush(&mut self, connection: ConnectionId, fx: &mut Effects) -> u64 {
+        let before = self.unsent_bytes;
         while self.unsent_bytes < UNSENT_BYTES_MAX {
-            let Some(bytes) = self.peer.take_frame(Vec::new()) else { return };
+            let Some(bytes) = self.peer.take_frame(Vec::new()) else { break };
             assert!(!bytes.is_empty());
             self.unsent_bytes += bytes.len();
             fx.push(Effect::Transmit { connection, bytes });
         }
+        (self.unsent_bytes - before) as u64
     }
 }

@@ -9,6 +9,7 @@
 mod dialing;
 mod handshake;
 mod link;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,7 @@ use crate::input::{ConnectionId, DialId};
 use crate::random::Random;
 use crate::wal::ShardWal;
 use link::{Link, Phase};
+use traffic::Traffic;
 
 /// Members known here that the configuration does not name; more are refused until it does.
 const STRANGERS_MAX: usize = 16;
@@ -79,6 +81,7 @@ struct Peer {
     is_missed: bool,
     /// The last thing logged about it, so that it is not said again and again.
     last_complaint: Option<Refusal>,
+    traffic: Traffic,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +100,8 @@ pub(crate) struct Peers {
     next_dial: u64,
     touched: BTreeSet<ConnectionId>,
     events: Vec<PeerEvent>,
+    /// The figures name other members than before.
+    are_members_new: bool,
     random: Random,
     now_us: u64,
 }
@@ -136,6 +141,7 @@ impl Peers {
             next_dial: 0,
             touched: BTreeSet::new(),
             events: Vec::new(),
+            are_members_new: false,
             random: Random::new(config.seed ^ 0x7065_6572),
             now_us: 0,
         }
@@ -143,6 +149,7 @@ impl Peers {
 
     /// Who belongs to the group and where each is reached.
     pub fn set_members<'a>(&mut self, members: impl Iterator<Item = (u64, &'a [String])>) {
+        self.are_members_new = true;
         for peer in self.peers.values_mut() {
             peer.is_member = false;
         }
@@ -229,7 +236,13 @@ impl Peers {
         message: &PeerMessage,
     ) -> Result<(), SendError> {
         let connection = self.peers.get(&member).and_then(|peer| peer.link);
-        self.send_by(connection.ok_or(SendError::NotOpen)?, group, message)
+        let sent = connection
+            .ok_or(SendError::NotOpen)
+            .and_then(|connection| self.send_by(connection, group, message));
+        if let (Err(_), Some(traffic)) = (&sent, self.traffic(Some(member))) {
+            traffic.sent_failures += 1;
+        }
+        sent
     }
 
     /// Sends a message by a given connection, if that is still there.
@@ -286,6 +299,11 @@ impl Peers {
         let link = self.links.get_mut(&connection).expect("the caller looked it up");
         let mut received = Vec::new();
         let result = link.peer.receive(bytes, &mut received);
+        let (member, is_error) = (link.member, result.is_err());
+        if let Some(traffic) = self.traffic(member) {
+            traffic.received_bytes += bytes.len() as u64;
+            traffic.received_failures += u64::from(is_error);
+        }
         self.touched.insert(connection);
         for event in received {
             self.on_event(connection, event, roll, wal, fx);
@@ -313,6 +331,7 @@ impl Peers {
             self.on_dial_over(member);
         } else if peer.link == Some(connection) {
             peer.link = None;
+            peer.traffic.disconnects += 1;
             peer.is_missed = true;
             peer.redial_at_us = self.now_us;
             peer.backoff_us = 0;
@@ -339,7 +358,12 @@ impl Peers {
 
     fn flush_link(&mut self, connection: ConnectionId, fx: &mut Effects) {
         let Some(link) = self.links.get_mut(&connection) else { return };
-        link.flush(connection, fx);
+        let sent_bytes = link.flush(connection, fx);
+        let member = link.member;
+        if let Some(traffic) = self.traffic(member) {
+            traffic.sent_bytes += sent_bytes;
+        }
+        let Some(link) = self.links.get_mut(&connection) else { return };
         if link.peer.is_closed() && !link.peer.has_output() {
             self.close(connection, fx);
         }
