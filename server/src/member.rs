@@ -1,8 +1,8 @@
 //! One member's life: directory, listeners, cores, signals, end.
 //!
-//! Invariants: nothing listens and nothing is written before every check has passed; the process
-//! ends with the first fault of any core; after a signal it ends within five seconds, with the
-//! signal's own exit status, or 0 as process 1 of a container.
+//! Invariants: nothing listens, and nothing but an empty and locked data directory is made, before
+//! every check has passed; the process ends with the first fault of any core; after a signal it ends
+//! within five seconds, with the signal's own exit status, or 0 as process 1 of a container.
 //! Source: runtime.md, sections on cores and on standing in for etcd.
 
 use std::{
