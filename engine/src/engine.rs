@@ -230,6 +230,34 @@ impl<M: PageMap> Engine<M> {
         Ok(Engine::new(trees, state, meta.applied_index, alarms))
     }
 
+    /// Goes on from another checkpoint of the group, whose pages lie in the file by now: everything
+    /// applied since the last checkpoint is given up, and so is a long entry under way.
+    ///
+    /// # Errors
+    /// [`OpenError`]: the pages are not what the meta page says; nothing of the store may be used.
+    pub fn reopen(&mut self, meta: &Meta) -> Result<(), OpenError> {
+        assert!(self.applied_index < meta.applied_index, "a transfer brings something newer");
+        let state = GroupState::decode(&meta.state).ok_or(OpenError::State)?;
+        let trees = &mut self.trees;
+        trees.store.reopen(meta)?;
+        [trees.keys, trees.history, trees.system] = meta.trees;
+        trees.compact_revision = state.compact_revision;
+        if let Some(genesis) = state.genesis {
+            trees.value_inline_bytes_max = genesis.value_inline_bytes_max as usize;
+            assert!(trees.value_inline_bytes_max <= VALUE_INLINE_BYTES_MAX);
+        }
+        self.alarms = system::alarms(&trees.store, &trees.system)?;
+        self.revision = state.revision;
+        self.compact_mark = state.compact_mark;
+        self.applied_index = meta.applied_index;
+        self.applied_term = state.applied_term;
+        self.genesis = state.genesis;
+        self.interval_bytes = 0;
+        self.checkpoint_asked = false;
+        self.running = None;
+        Ok(())
+    }
+
     fn new(
         mut trees: Trees<M>,
         state: GroupState,

@@ -14,6 +14,7 @@ pub mod lease;
 pub mod limits;
 pub mod mvcc;
 pub mod page;
+pub mod transfer;
 pub mod tree;
 pub mod wal;
 pub mod watch;

@@ -9,7 +9,7 @@ use super::version::{Content, KeyRef, Position, Record, ValueRef, Version};
 use crate::lease;
 use crate::page::layout::RunRef;
 use crate::page::map::{Corruption, PageMap};
-use crate::tree::verify::{self, VerifiedEntry};
+use crate::tree::verify;
 use std::collections::BTreeMap;
 
 /// Runs by their first page.
@@ -24,7 +24,7 @@ pub(crate) fn verify<M: PageMap>(trees: &Trees<M>) -> Result<(), Corruption> {
     let mut owned = Runs::new();
     verify::verify(store, &[*keys, *history, *system], &mut |entry, runs| {
         let first = runs.len();
-        match owned_run(&entry) {
+        match owned_run(entry.tree, entry.key, entry.value) {
             Some(run) => runs.push(run),
             None => assert!(entry.tree != KEYS || !entry.mark.visit),
         }
@@ -38,12 +38,12 @@ pub(crate) fn verify<M: PageMap>(trees: &Trees<M>) -> Result<(), Corruption> {
     verify_history(trees, &owned, &long_keys)
 }
 
-/// The run that an entry's value owns.
-fn owned_run(entry: &VerifiedEntry<'_>) -> Option<RunRef> {
-    match entry.tree {
-        KEYS => Version::decode(entry.value).run(),
-        HISTORY => Record::decode(entry.value).undo.and_then(|version| version.run()),
-        _ => members::owned_run(entry.key, entry.value),
+/// The run that the value of an entry of a tree owns; the key's first bytes are enough.
+pub(crate) fn owned_run(tree: usize, key: &[u8], value: &[u8]) -> Option<RunRef> {
+    match tree {
+        KEYS => Version::decode(value).run(),
+        HISTORY => Record::decode(value).undo.and_then(|version| version.run()),
+        _ => members::owned_run(key, value),
     }
 }
 

@@ -83,12 +83,7 @@ impl<M: PageMap> Store<M> {
 
     /// The page file as the checkpoint `meta` left it. Reads and verifies the freelist and roots.
     pub fn open(map: M, meta: &Meta) -> Result<Store<M>, Corruption> {
-        let freelist = seal::read_freelist(&map, meta)?;
-        for tree in &meta.trees {
-            if 0 < tree.height {
-                map.pages(tree.root, 1, tree.checksum)?;
-            }
-        }
+        let freelist = check_checkpoint(&map, meta)?;
         let mut store = Store::create(map, meta.group);
         store.freelist = freelist;
         store.interval = meta.interval + 1;
@@ -114,6 +109,33 @@ impl<M: PageMap> Store<M> {
     /// The current interval, from 1.
     pub fn interval(&self) -> u64 {
         self.interval
+    }
+
+    /// The newest interval whose checkpoint is durable; 0 before the first.
+    pub fn durable_interval(&self) -> u64 {
+        self.durable
+    }
+
+    /// Goes on from another checkpoint of the same group, whose pages lie in the file by now. What
+    /// was changed since the last one is given up.
+    ///
+    /// # Errors
+    /// A page of the freelist, or a root, is not what its parent says: the store stays as it was.
+    pub fn reopen(&mut self, meta: &Meta) -> Result<(), Corruption> {
+        assert!(meta.group == self.group);
+        assert!(self.durable < meta.interval, "a transfer brings something newer");
+        let freelist = check_checkpoint(&self.map, meta)?;
+        self.freelist = freelist;
+        self.interval = meta.interval + 1;
+        self.durable = meta.interval;
+        self.arena = Arena::default();
+        self.dirty.clear();
+        self.dirty_tree_pages = 0;
+        self.dirty_run_pages = 0;
+        self.sealing = None;
+        self.in_flight.clear();
+        self.leaving.clear();
+        Ok(())
     }
 
     /// The bytes of one page: its image in the arena, else from the map, verified there.
@@ -373,6 +395,17 @@ impl<M: PageMap> Store<M> {
         }
         self.freelist.free_run(from, PUNCH_PAGES_MIN as u64)
     }
+}
+
+/// Reads the freelist of a checkpoint, and its roots.
+fn check_checkpoint<M: PageMap>(map: &M, meta: &Meta) -> Result<Freelist, Corruption> {
+    let freelist = seal::read_freelist(map, meta)?;
+    for tree in &meta.trees {
+        if 0 < tree.height {
+            map.pages(tree.root, 1, tree.checksum)?;
+        }
+    }
+    Ok(freelist)
 }
 
 /// Images of a durable checkpoint that are let go at once.
