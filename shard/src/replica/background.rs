@@ -99,13 +99,18 @@ impl<M: PageMap> Replica<M> {
         if self.stage == Stage::Starting {
             return self.bring_up(fx);
         }
-        let keeps_leases = self.lease_term == self.raft.soft_state().term.0;
-        if self.stage == Stage::Serving && self.is_leader() && keeps_leases {
-            self.expire_leases();
+        if self.is_keeper() {
             self.remove_compacted();
             self.auto_compact();
             self.checkpoint_when_idle();
         }
+    }
+
+    /// Whether this member does the group's own work: it leads, and has applied what its
+    /// predecessors left.
+    fn is_keeper(&self) -> bool {
+        let keeps_leases = self.lease_term == self.raft.soft_state().term.0;
+        self.stage == Stage::Serving && self.is_leader() && keeps_leases
     }
 
     pub(super) fn has_applied_own_term(&self) -> bool {
@@ -176,8 +181,9 @@ impl<M: PageMap> Replica<M> {
         })
     }
 
-    fn expire_leases(&mut self) {
-        if self.now_us < self.background.next_expiry_us {
+    /// Comes after the reads of the step: a renewal that arrived in it counts first.
+    pub(super) fn expire_leases(&mut self) {
+        if !self.is_keeper() || self.now_us < self.background.next_expiry_us {
             return;
         }
         self.background.next_expiry_us = self.now_us + EXPIRY_SCAN_US;

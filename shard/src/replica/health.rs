@@ -37,6 +37,10 @@ impl Health {
 impl<M: PageMap> Replica<M> {
     /// Tells Raft, once a tick.
     pub(super) fn observe_health(&mut self, wal: &ShardWal) {
+        if self.raft.configuration().members().count() <= 1 {
+            // With nobody to hand over to, a slow disk is only slow.
+            return;
+        }
         let age_us = wal.sync_age_us(self.now_us);
         let bound_us = STUCK_SYNC_AGE_US_MIN.max(STUCK_SYNC_MEDIANS * wal.sync_median_us());
         let apply_waits = self

@@ -165,6 +165,7 @@ impl<M: PageMap> Replica<M> {
         self.take_over_leases();
         self.run_moves();
         self.run_reads(metrics);
+        self.expire_leases();
         self.run_watches(metrics);
         self.run_checkpoint(wal, metrics, fx);
         self.publish_metrics(metrics);
