@@ -199,6 +199,11 @@ impl Metrics {
         }
     }
 
+    /// Adds a round trip to another member.
+    pub fn observe_round_trip_us(&mut self, member: u64, us: u64) {
+        self.peers().observe_round_trip_us(member, us);
+    }
+
     fn peers(&mut self) -> PeerTable<'_> {
         PeerTable::new(&mut self.cells[peers_start()..methods_start()])
     }

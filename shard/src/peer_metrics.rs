@@ -9,8 +9,14 @@ use std::fmt::Write;
 
 /// Members that are counted; a cluster of more is shown without the rest.
 const SLOTS: usize = 16;
-/// A slot's cells: the member's id, 0 when it is free, and one for each figure.
-const PER_SLOT: usize = 1 + FAMILIES.len();
+/// A slot's cells: the member's id, 0 when it is free, one for each figure, and the histogram: its
+/// buckets, the one without a bound, and the sum in microseconds.
+const PER_SLOT: usize = ROUND_TRIPS + RTT_BUCKETS + 2;
+/// Where the histogram begins in a slot.
+const ROUND_TRIPS: usize = 1 + FAMILIES.len();
+/// etcd's: from 0.1 ms, each twice the one before.
+const RTT_BUCKETS: usize = 16;
+const RTT_START_US: u64 = 100;
 /// Cells of the whole table.
 pub(crate) const CELLS: usize = SLOTS * PER_SLOT;
 
@@ -82,6 +88,15 @@ impl<'a> PeerTable<'a> {
         self.slot_of(member).map(|slot| &mut slot[1 + scalar as usize])
     }
 
+    /// Counts a round trip.
+    pub fn observe_round_trip_us(&mut self, member: u64, us: u64) {
+        assert!(member != 0);
+        let Some(slot) = self.slot_of(member) else { return };
+        let bucket = (0..RTT_BUCKETS).find(|n| us <= RTT_START_US << n).unwrap_or(RTT_BUCKETS);
+        slot[ROUND_TRIPS + bucket] += 1;
+        slot[ROUND_TRIPS + RTT_BUCKETS + 1] += us;
+    }
+
     fn slot_of(&mut self, member: u64) -> Option<&mut [u64]> {
         self.cells.chunks_exact_mut(PER_SLOT).find(|slot| slot[0] == member)
     }
@@ -110,6 +125,26 @@ pub(crate) fn render(text: &mut String, cells: &[u64], own_id: u64) {
             };
         }
     }
+    render_round_trips(text, &slots);
+}
+
+fn render_round_trips(text: &mut String, slots: &[&[u64]]) {
+    let name = "etcd_network_peer_round_trip_time_seconds";
+    let _ = write!(text, "# HELP {name} Heartbeat and answer.\n# TYPE {name} histogram\n");
+    for slot in slots {
+        let (member, cells) = (slot[0], &slot[ROUND_TRIPS..]);
+        let mut total = 0;
+        for (bucket, count) in cells[..RTT_BUCKETS].iter().enumerate() {
+            total += count;
+            let bound = (RTT_START_US << bucket) as f64 / 1e6;
+            let _ = writeln!(text, "{name}_bucket{{To=\"{member:x}\",le=\"{bound}\"}} {total}");
+        }
+        total += cells[RTT_BUCKETS];
+        let sum = cells[RTT_BUCKETS + 1] as f64 / 1e6;
+        let _ = writeln!(text, "{name}_bucket{{To=\"{member:x}\",le=\"+Inf\"}} {total}");
+        let _ = writeln!(text, "{name}_sum{{To=\"{member:x}\"}} {sum}");
+        let _ = writeln!(text, "{name}_count{{To=\"{member:x}\"}} {total}");
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +169,26 @@ mod tests {
         assert!(text.contains("\netcd_network_active_peers{Local=\"abc\",Remote=\"3\"} 0\n"));
         assert!(text.contains("\netcd_network_known_peers{Local=\"abc\",Remote=\"9\"} 1\n"));
         assert!(!text.contains("Remote=\"5\""), "{text}");
+    }
+
+    #[test]
+    fn round_trips_fall_into_etcds_buckets() {
+        let mut cells = vec![0; CELLS];
+        let mut table = PeerTable::new(&mut cells);
+        table.keep(&[10]);
+        for us in [90, 150, 60_000_000] {
+            table.observe_round_trip_us(10, us);
+            table.observe_round_trip_us(11, us);
+        }
+        let mut text = String::new();
+        render(&mut text, &cells, 1);
+        let name = "etcd_network_peer_round_trip_time_seconds";
+        for (le, count) in [("0.0001", 1), ("0.0002", 2), ("3.2768", 2), ("+Inf", 3)] {
+            let line = format!("{name}_bucket{{To=\"a\",le=\"{le}\"}} {count}\n");
+            assert!(text.contains(&line), "{line} in {text}");
+        }
+        assert!(text.contains(&format!("{name}_sum{{To=\"a\"}} 60.00024\n")), "{text}");
+        assert!(!text.contains("To=\"b\""));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::input::{ConnectionId, DialId};
 use crate::random::Random;
 use crate::wal::ShardWal;
 use link::{Link, Phase};
-use traffic::Traffic;
+use traffic::{Timed, Traffic};
 
 /// Members known here that the configuration does not name; more are refused until it does.
 const STRANGERS_MAX: usize = 16;
@@ -82,6 +82,7 @@ struct Peer {
     /// The last thing logged about it, so that it is not said again and again.
     last_complaint: Option<Refusal>,
     traffic: Traffic,
+    timed: Option<Timed>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -332,6 +333,7 @@ impl Peers {
         } else if peer.link == Some(connection) {
             peer.link = None;
             peer.traffic.disconnects += 1;
+            peer.timed = None;
             peer.is_missed = true;
             peer.redial_at_us = self.now_us;
             peer.backoff_us = 0;

@@ -1,6 +1,7 @@
 //! What goes to and comes from each member, on its way to the core's figures.
 //!
-//! Invariant: counted where it happens, told once a step; what is told is zero again.
+//! Invariants: counted where it happens, told once a step; what is told is zero again. One heartbeat
+//! a member is timed at a time: those behind it find out nothing more.
 
 use super::Peers;
 use crate::metrics::Metrics;
@@ -14,6 +15,15 @@ pub(super) struct Traffic {
     pub received_bytes: u64,
     pub received_failures: u64,
     pub disconnects: u64,
+    /// How long a heartbeat's answer took.
+    pub round_trip_us: Option<u64>,
+}
+
+/// A heartbeat that is timed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timed {
+    round: u64,
+    sent_us: u64,
 }
 
 impl Peers {
@@ -37,7 +47,27 @@ impl Peers {
                     metrics.add_of_peer(*member, scalar, n);
                 }
             }
+            if let Some(us) = traffic.round_trip_us {
+                metrics.observe_round_trip_us(*member, us);
+            }
             metrics.set_peer_active(*member, peer.link.is_some());
+        }
+    }
+
+    /// A heartbeat leaves; timed, unless one is already. One whose answer was lost gives way.
+    pub fn on_heartbeat_sent(&mut self, member: u64, round: u64) {
+        let now_us = self.now_us;
+        let Some(peer) = self.peers.get_mut(&member) else { return };
+        if peer.timed.is_none_or(|timed| timed.sent_us + ANSWER_US_MAX <= now_us) {
+            peer.timed = Some(Timed { round, sent_us: now_us });
+        }
+    }
+
+    /// The answer to a heartbeat came.
+    pub fn on_heartbeat_answered(&mut self, member: u64, round: u64) {
+        let Some(peer) = self.peers.get_mut(&member) else { return };
+        if let Some(timed) = peer.timed.take_if(|timed| timed.round == round) {
+            peer.traffic.round_trip_us = Some(self.now_us - timed.sent_us);
         }
     }
 
@@ -46,3 +76,6 @@ impl Peers {
         self.peers.get_mut(&member?).map(|peer| &mut peer.traffic)
     }
 }
+
+/// An answer is waited for this long.
+const ANSWER_US_MAX: u64 = 5_000_000;

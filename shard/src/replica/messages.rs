@@ -60,7 +60,12 @@ impl<M: PageMap> Replica<M> {
             PeerEvent::Removed => self.on_removed(fx),
             PeerEvent::Gone { member } => self.raft.peer_unreachable_hint(ReplicaId(member)),
             PeerEvent::Message { member, connection, message } => match message {
-                PeerMessage::Raft(message) => self.on_raft_message(message, fx),
+                PeerMessage::Raft(message) => {
+                    if let Body::HeartbeatAnswer { round, .. } = message.body {
+                        peers.on_heartbeat_answered(member, round);
+                    }
+                    self.on_raft_message(message, fx);
+                }
                 PeerMessage::Propose { sequence, command } => {
                     self.on_remote_proposal(connection, sequence, command, peers);
                 }
@@ -118,6 +123,9 @@ impl<M: PageMap> Replica<M> {
             if let Body::Snapshot { .. } = message.body {
                 self.on_snapshot_wanted(message);
                 continue;
+            }
+            if let Body::Heartbeat { round, .. } = message.body {
+                peers.on_heartbeat_sent(to.0, round);
             }
             match peers.send(to.0, DEFAULT_GROUP, &PeerMessage::Raft(message)) {
                 Ok(()) | Err(SendError::NotOpen) => {}
