@@ -54,6 +54,11 @@ pub(super) struct Background {
 }
 
 impl Background {
+    /// Whether a proposal of the group's own is on its way.
+    pub fn is_own_pending(&self) -> bool {
+        self.is_own_pending
+    }
+
     pub fn set_own_pending(&mut self, is_pending: bool) {
         self.is_own_pending = is_pending;
     }
@@ -124,7 +129,11 @@ impl<M: PageMap> Replica<M> {
             return self.on_removed(fx);
         }
         let has_leader = self.raft.soft_state().leader.is_some();
-        if !has_leader || self.background.is_own_pending || !self.committed.is_empty() {
+        if self.is_forcing
+            || !has_leader
+            || self.background.is_own_pending
+            || !self.committed.is_empty()
+        {
             return;
         }
         if self.engine.genesis().is_none() || self.members.is_empty() {

@@ -179,6 +179,9 @@ impl<M: PageMap> Replica<M> {
 
     /// A change of the configuration was applied by the store: it takes effect now.
     pub(super) fn apply_configuration(&mut self, entry: &[u8], fx: &mut Effects) {
+        if self.is_forcing {
+            return;
+        }
         let change = change_of(entry).expect("the store just applied it");
         if self.raft.apply_configuration(&change).is_err() {
             // Refused by Raft's own rules, which every replica checks alike.

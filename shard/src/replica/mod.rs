@@ -9,6 +9,7 @@
 mod apply;
 mod background;
 mod checkpoint;
+mod force;
 mod forward;
 mod health;
 pub(crate) mod lease_clock;
@@ -110,6 +111,8 @@ pub(crate) struct Replica<M> {
     connected_since_us: BTreeMap<u64, u64>,
     /// The connections do not know the newest members.
     are_members_new: bool,
+    /// The others are being removed by force: nobody else votes.
+    is_forcing: bool,
     /// Since when it is known that this member was removed: it ends soon.
     removed_since_us: Option<u64>,
     /// The group's members as applied; none before they were founded.
@@ -163,6 +166,7 @@ impl<M: PageMap> Replica<M> {
         self.run_background(metrics, fx);
         self.run_raft(wal, peers, metrics, fx);
         self.take_over_leases();
+        self.run_force(fx);
         self.run_moves();
         self.run_reads(metrics);
         self.expire_leases();
@@ -410,6 +414,7 @@ impl<M: PageMap> Replica<M> {
         self.next_publish_us = self.now_us + PUBLISH_METRICS_US;
         let soft = self.raft.soft_state();
         metrics.set(Scalar::HasLeader, u64::from(soft.leader.is_some()));
+        metrics.set(Scalar::IsLearner, u64::from(self.is_learner()));
         metrics.set(Scalar::IsLeader, u64::from(soft.role == Role::Leader));
         metrics.set(Scalar::ProposalsCommitted, self.raft.commit().0);
         metrics.set(Scalar::ProposalsApplied, self.engine.applied_index());

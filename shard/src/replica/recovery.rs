@@ -20,6 +20,7 @@ use raft::{
 
 use super::background::Background;
 use super::checkpoint::CheckpointState;
+use super::force::force;
 use super::forward::Forwarding;
 use super::health::Health;
 use super::lease_clock::LeaseClock;
@@ -209,7 +210,7 @@ impl<M: PageMap> Replica<M> {
         }
         let members = engine.members().map_err(StartError::Members)?;
         let configuration = configuration_of(&config, &members);
-        let restored = Restored {
+        let mut restored = Restored {
             hard_state: group.hard_state,
             applied: EntryId { index: Index(applied_index), term: Term(engine.applied_term()) },
             configuration,
@@ -218,6 +219,9 @@ impl<M: PageMap> Replica<M> {
             incarnation,
             vote_memory: VoteMemory::Kept,
         };
+        if config.is_force_new_cluster {
+            force(&config, &mut restored);
+        }
         let is_alone = restored.configuration.voters == [ReplicaId(config.member_id)];
         let raft_config = raft_config(&config, incarnation);
         let mut raft = RaftNode::new(raft_config, restored)
@@ -261,6 +265,7 @@ impl<M: PageMap> Replica<M> {
             moves: Vec::new(),
             connected_since_us: BTreeMap::new(),
             are_members_new: true,
+            is_forcing: config.is_force_new_cluster,
             removed_since_us: None,
             members: Vec::new(),
             removed_ids: Vec::new(),
