@@ -8,6 +8,7 @@
 
 pub mod budget;
 pub(crate) mod compaction;
+pub(crate) mod deletion;
 pub mod hash;
 pub mod history;
 pub(crate) mod members;

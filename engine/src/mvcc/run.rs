@@ -5,7 +5,7 @@
 //! depend on how they are cut into slices.
 
 use super::budget::WorkBudget;
-use super::range::{RangeRead, successor, upper_bound};
+use super::range::{RangeRead, upper_bound};
 use super::trees::{Change, ChangeSink, Trees};
 use super::version::{Position, Version};
 use crate::api::{
@@ -188,12 +188,15 @@ impl OpRun {
                     let wanted = delete.prev_kv && context.wants_answer;
                     let previous = wanted.then_some(&mut self.prev_kvs);
                     let mut telling = Telling { previous, feed };
-                    let changed = trees.change(at, &key, Change::Delete, &mut telling)?;
-                    assert!(changed);
-                    self.changes = self.changes.checked_add(1).expect("fewer than 2^32 changes");
-                    self.deleted += 1;
-                    self.next_key = successor(&key);
-                    budget.spend(CHANGE_UNITS);
+                    let next_key = &mut self.next_key;
+                    let done =
+                        trees.delete_leaf(at, &key, end.as_deref(), &mut telling, next_key)?;
+                    // The next key after the last one looked at.
+                    next_key.push(0);
+                    let changes = self.changes.checked_add(done.deleted);
+                    self.changes = changes.expect("fewer than 2^32 changes");
+                    self.deleted += i64::from(done.deleted);
+                    budget.spend(LEAF_UNITS + done.entries);
                 }
                 Found::Unknown(key) => self.next_key = key,
                 Found::None => break,
@@ -301,6 +304,8 @@ fn next_live_key<M: PageMap>(
     Ok(Found::None)
 }
 
+/// Work units of deleting from a leaf, besides one for each entry.
+const LEAF_UNITS: u32 = 3;
 /// Work units of one change: a look-up and two insertions.
 const CHANGE_UNITS: u32 = 3;
 /// Neighbours read for one work unit.

@@ -9,6 +9,7 @@ use super::version::{Chain, Content, KeyRef, Link, Position, Record, ValueRef, V
 use crate::api::KeyValue;
 use crate::lease;
 use crate::limits::{CHAIN_JUMP_DEPTH_MIN, KEY_INLINE_BYTES_MAX, VALUE_INLINE_BYTES_MAX};
+use crate::page::cells::CellList;
 use crate::page::map::{Corruption, PageMap};
 use crate::page::store::Store;
 use crate::tree::{Mark, Place, Tree};
@@ -27,15 +28,17 @@ pub(crate) struct Trees<M> {
     pub(crate) compact_revision: i64,
     /// Longest value kept inline, from the group's first entry.
     pub(crate) value_inline_bytes_max: usize,
-    scratch: Scratch,
+    pub(super) scratch: Scratch,
 }
 
 /// Buffers of a change, reused.
 #[derive(Debug, Default)]
-struct Scratch {
+pub(super) struct Scratch {
     replaced: Vec<u8>,
-    version: Vec<u8>,
-    record: Vec<u8>,
+    pub(super) version: Vec<u8>,
+    pub(super) record: Vec<u8>,
+    pub(super) leaf: Vec<u8>,
+    pub(super) cells: CellList,
 }
 
 /// What a change makes of a key.
@@ -228,8 +231,9 @@ impl<M: PageMap> Trees<M> {
         sink: &mut dyn ChangeSink,
         scratch: &mut Scratch,
     ) -> Result<bool, Corruption> {
-        let Scratch { replaced: replaced_bytes, version: version_bytes, record: record_bytes } =
-            scratch;
+        let Scratch {
+            replaced: replaced_bytes, version: version_bytes, record: record_bytes, ..
+        } = scratch;
         let replaced = (!replaced_bytes.is_empty()).then(|| Version::decode(replaced_bytes));
         assert!(replaced.is_none_or(|version| version.at < at));
         let before = replaced.filter(|version| !version.is_tombstone());
@@ -283,7 +287,7 @@ impl<M: PageMap> Trees<M> {
     }
 
     /// Shows the sink what is about to change.
-    fn tell(
+    pub(super) fn tell(
         &self,
         at: Position,
         key: &[u8],
@@ -342,7 +346,7 @@ impl<M: PageMap> Trees<M> {
     /// The place of a new version behind `replaced`: a skew-binary list, so that going back over n
     /// changes takes O(log n) steps. A version jumps either to the one before it, or, when the two
     /// stretches behind that one are equally long, over both of them.
-    fn chain_after(&self, replaced: Option<&Version<'_>>) -> Result<Chain, Corruption> {
+    pub(super) fn chain_after(&self, replaced: Option<&Version<'_>>) -> Result<Chain, Corruption> {
         let Some(replaced) = replaced.filter(|version| self.compact_revision <= version.at.main)
         else {
             return Ok(Chain::default());
@@ -364,7 +368,12 @@ impl<M: PageMap> Trees<M> {
         Ok(Chain { depth, jump, next_jump: before.jump })
     }
 
-    fn move_attachment(&mut self, key: &[u8], old: i64, new: i64) -> Result<(), Corruption> {
+    pub(super) fn move_attachment(
+        &mut self,
+        key: &[u8],
+        old: i64,
+        new: i64,
+    ) -> Result<(), Corruption> {
         if old == new {
             return Ok(());
         }

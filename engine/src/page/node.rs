@@ -179,6 +179,11 @@ impl<'p> Node<'p> {
         Node { page: page.try_into().expect("a page has the size of a page") }
     }
 
+    /// The page itself.
+    pub fn bytes(&self) -> &'p [u8] {
+        self.page
+    }
+
     /// Height over the leaves.
     #[inline]
     pub fn level(&self) -> u8 {

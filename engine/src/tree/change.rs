@@ -9,6 +9,7 @@
 use super::regroup::{Edit, common_prefix};
 use super::search::{Path, Place, Step, descend, descend_right};
 use super::{Mark, Summary, Tree};
+use crate::page::cells::CellList;
 use crate::page::layout::{PageKind, RunRef};
 use crate::page::limits::{
     KEY_INLINE_BYTES_MAX, KEY_SIZE_BYTES_MAX, LONG_KEY_PREFIX_BYTES, MERGE_BELOW_BYTES,
@@ -211,6 +212,26 @@ impl Tree {
         given.push_leaf(&LeafCell { key, value, mark });
         let edit = Edit { depth: leaf_depth(path), at: leaf.slot, drop: 1 };
         self.apply(store, path, edit, given, delta)
+    }
+
+    /// Replaces entries from `place` on, all in one leaf, by as many cells with the same keys and
+    /// visit flags; together they weigh by `weight_change` more.
+    pub(crate) fn replace_run<M: PageMap>(
+        &mut self,
+        store: &mut Store<M>,
+        place: Place,
+        cells: &CellList,
+        weight_change: i64,
+    ) -> Result<(), Corruption> {
+        let mut path = place.path;
+        assert!(path.found && path.height == self.height as usize && !cells.is_empty());
+        self.touch_path(store, &mut path)?;
+        let mut given = std::mem::take(&mut store.scratch[0]);
+        given.clear();
+        given.push_list(cells);
+        let delta = Delta { entries: 0, weight: weight_change, visit: VisitDelta::Same };
+        let edit = Edit { depth: leaf_depth(&path), at: path.leaf().slot, drop: cells.len() };
+        self.apply(store, &mut path, edit, given, delta)
     }
 
     /// Removes `key` and its long-key run; returns whether it was there.

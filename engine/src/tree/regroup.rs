@@ -263,6 +263,11 @@ fn maybe_edit_in_place<M: PageMap>(
     if PAGE_CONTENT_BYTES < node.used_bytes() - dropped + given.size_bytes(0, given.len()) {
         return false;
     }
+    if !is_branch && 0 < edit.drop && edit.drop == node.count() && !given.is_empty() {
+        clear_cells(image);
+        fill_cells(image, given, 0, given.len());
+        return true;
+    }
     for _ in 0..edit.drop {
         remove_cell(image, edit.at);
     }

@@ -23,6 +23,13 @@ pub struct Place {
     pub(super) path: Path,
 }
 
+impl Place {
+    /// The entry's place in its leaf.
+    pub fn slot(&self) -> usize {
+        self.path.leaf().slot
+    }
+}
+
 /// The way from a root to an entry's place: `steps[0]` is the root, `steps[height - 1]` the leaf.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Path {
@@ -203,6 +210,26 @@ impl Tree {
         let (path, leaf) = descend_to_leaf(self, store, key)?;
         let value = path.found.then(|| leaf.leaf_cell(path.leaf().slot).value);
         Ok((Place { path }, value))
+    }
+
+    /// Finds the place of `key`, which is there, and the page of its leaf.
+    pub(crate) fn locate_leaf<'s, M: PageMap>(
+        &self,
+        store: &'s Store<M>,
+        key: &[u8],
+    ) -> Result<(Place, &'s [u8]), Corruption> {
+        let (path, leaf) = descend_to_leaf(self, store, key)?;
+        assert!(path.found);
+        Ok((Place { path }, leaf.bytes()))
+    }
+
+    /// All of a key of this tree as a cell holds it.
+    pub(crate) fn whole_key<'s, M: PageMap>(
+        &self,
+        store: &'s Store<M>,
+        stored: StoredKey<'s>,
+    ) -> Result<&'s [u8], Corruption> {
+        whole_key(store, stored)
     }
 
     /// The value of `key`.
