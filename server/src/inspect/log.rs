@@ -1,6 +1,6 @@
 //! `inspect log`: the replicated log as lines of JSON, for checkers.
 //!
-//! One line an entry, ascending, the newest version of each index: `index`, `term`, and `request`
+//! One line an entry, ascending, without a hole but for damage, the newest version of each index: `index`, `term`, and `request`
 //! where a client's request made it. Last, `{"commit":N}`: the highest index that the files prove to
 //! be committed, by the hard state or by a checkpoint. A torn tail is cut off without a word. What
 //! is damaged is told beside the lines, so that they stay lines of JSON.
@@ -40,8 +40,7 @@ pub(super) fn inspect(
             }
         };
         if is_damaged(&recovered) {
-            let gaps = recovered.gaps.len();
-            writeln!(notes, "wal-{core}: {gaps} synced places are lost; see inspect wal")?;
+            writeln!(notes, "wal-{core} is damaged: see inspect wal")?;
             verdict = Verdict::Damaged;
         }
         let mut groups = recovered.groups;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use engine::wal::limits::{SEGMENT_FIRST_SIZE_BYTES, SEGMENT_SIZE_BYTES};
 use engine::wal::position::{GroupId, SegmentId, WalPosition};
-use engine::wal::recovered::{RecoverError, Recovered};
+use engine::wal::recovered::{Gap, RecoverError, Recovered};
 use engine::wal::recovery::recover;
 use engine::wal::source::{ReadFailed, SegmentSource};
 use engine::wal::writer::SegmentFile;
@@ -52,7 +52,6 @@ impl Segments {
 struct Damage {
     error: Option<RecoverError>,
     gaps: Vec<WalPosition>,
-    has_lost_notes: bool,
     cut: Vec<SegmentFile>,
     groups: Vec<(GroupId, Vec<(u64, u64)>, bool)>,
 }
@@ -70,8 +69,7 @@ impl Damage {
         });
         Damage {
             error: None,
-            gaps: recovered.gaps.iter().map(|gap| gap.from).collect(),
-            has_lost_notes: recovered.has_lost_notes,
+            gaps: damage_of(recovered).map(|gap| gap.from).collect(),
             cut: recovered.segments.iter().copied().filter(is_cut).collect(),
             groups: groups.collect(),
         }
@@ -83,9 +81,23 @@ pub(super) fn is_damaged(recovered: &Recovered) -> bool {
     let is_group_damaged =
         recovered.groups.values().any(|group| group.state.is_damaged || !group.missing.is_empty());
     is_group_damaged
-        || !recovered.gaps.is_empty()
-        || recovered.has_lost_notes
+        || damage_of(recovered).next().is_some()
         || recovered.segments.iter().any(is_cut)
+}
+
+/// The gaps that lie where the log is still needed: behind the last segment that was released. The
+/// first ones to be released wait as files to be used again, and the chain between them and the
+/// rest is broken on purpose.
+pub(super) fn damage_of(recovered: &Recovered) -> impl Iterator<Item = &Gap> {
+    let end = recovered.end.segment();
+    let mut needed = end;
+    for file in recovered.segments.iter().rev().filter(|file| file.id < end) {
+        if file.id.next() != needed {
+            break;
+        }
+        needed = file.id;
+    }
+    recovered.gaps.iter().filter(move |gap| needed <= gap.from.segment())
 }
 
 /// Whether a file has another size than those that segments are made of: no crash does that.

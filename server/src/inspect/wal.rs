@@ -7,7 +7,7 @@ use engine::wal::recovered::{RecoverError, Recovered, RecoveredGroup};
 use engine::wal::source::SegmentSource;
 
 use super::place::Place;
-use super::segments::{Segments, is_cut, is_damaged};
+use super::segments::{Segments, damage_of, is_cut, is_damaged};
 use super::{InspectError, Verdict};
 
 pub(super) fn inspect(place: &Place, out: &mut impl Write) -> Result<Verdict, InspectError> {
@@ -44,10 +44,7 @@ fn show(core: u16, recovered: &Recovered, out: &mut impl Write) -> io::Result<()
     for (key, value) in &recovered.notes {
         writeln!(out, "  note {key}: {} bytes", value.len())?;
     }
-    if recovered.has_lost_notes {
-        writeln!(out, "  DAMAGED: a lost frame held notes")?;
-    }
-    for gap in &recovered.gaps {
+    for gap in damage_of(recovered) {
         let what = if gap.has_directory {
             "its directory says what it held"
         } else {
