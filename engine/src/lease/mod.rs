@@ -138,7 +138,8 @@ pub(crate) fn warm<M: PageMap>(
     key: &[u8],
 ) -> Result<(), Corruption> {
     system.warm(store, &lease_key(LEASE_PREFIX, id))?;
-    system.warm(store, &attached_key(id, key))
+    system.warm(store, &attached_key(id, key))?;
+    Ok(())
 }
 
 /// Whether a key is attached to a lease.

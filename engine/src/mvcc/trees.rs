@@ -178,11 +178,10 @@ impl<M: PageMap> Trees<M> {
     /// Reads the pages that a change of `key`, with its lease, may read.
     pub(crate) fn warm_change(&self, key: &[u8], lease: i64) -> Result<(), Corruption> {
         let Trees { store, keys, history, system, .. } = self;
-        keys.warm(store, key)?;
-        let last = Position { main: i64::MAX, sub: u32::MAX };
-        history.warm(store, &last.to_key())?;
+        let newest = keys.warm(store, key)?.map(Version::decode);
+        history.warm_right_edge(store)?;
         let mut leases = [lease, 0];
-        if let Some(newest) = self.newest(key)? {
+        if let Some(newest) = newest {
             let far = newest.chain.next_jump.filter(|far| self.compact_revision <= far.at.main);
             if let Some(far) = far {
                 self.record(far.at)?;

@@ -322,10 +322,15 @@ impl Tree {
         Ok(self.range_summary(store, start, end)?.weight)
     }
 
-    /// Reads every page that an insert or removal of `key` may read.
-    pub fn warm<M: PageMap>(&self, store: &Store<M>, key: &[u8]) -> Result<(), Corruption> {
+    /// Reads every page that an insert or removal of `key` may read, and returns its value if it is
+    /// there. Neighbours are only verified: their bytes are not looked at, but for long keys.
+    pub fn warm<'s, M: PageMap>(
+        &self,
+        store: &'s Store<M>,
+        key: &[u8],
+    ) -> Result<Option<&'s [u8]>, Corruption> {
         if self.height == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let (mut page, mut checksum) = (self.root, self.checksum);
         for level in (1..self.height).rev() {
@@ -334,15 +339,25 @@ impl Tree {
             let slot = search_branch(store, node, key)?;
             let last = (slot + 1).min(node.count() - 1);
             for near in slot.saturating_sub(1)..=last {
-                let (child, sum) = node.child(near);
-                let child = Node::new(store.page(child, sum)?);
-                if level == 1 {
-                    warm_long_keys(store, child)?;
+                let cell = node.branch_cell(near);
+                let child = store.page(cell.child, cell.checksum)?;
+                // The flag stands for long keys too.
+                if level == 1 && cell.summary.visit {
+                    warm_long_keys(store, Node::new(child))?;
                 }
             }
             (page, checksum) = node.child(slot);
         }
-        search_leaf(store, Node::new(store.page(page, checksum)?), key)?;
+        let leaf = Node::new(store.page(page, checksum)?);
+        let (slot, found) = search_leaf(store, leaf, key)?;
+        Ok(found.then(|| leaf.leaf_cell(slot).value))
+    }
+
+    /// Reads every page that an append may read.
+    pub fn warm_right_edge<M: PageMap>(&self, store: &Store<M>) -> Result<(), Corruption> {
+        if 0 < self.height {
+            descend_right(self, store)?;
+        }
         Ok(())
     }
 }
