@@ -37,13 +37,13 @@ impl Marks {
     /// What the mark is at least, at a time.
     pub fn certain(&self, at_us: u64) -> i64 {
         let done = self.marks.iter().filter(|(_, _, certain_us)| *certain_us < at_us);
-        done.map(|(revision, _, _)| *revision).max().unwrap_or(NONE)
+        done.map(|(revision, _, _)| *revision).fold(NONE, i64::max)
     }
 
     /// What the mark is at most, at a time.
     pub fn possible(&self, at_us: u64) -> i64 {
         let made = self.marks.iter().filter(|(_, made_us, _)| *made_us <= at_us);
-        made.map(|(revision, _, _)| *revision).max().unwrap_or(NONE)
+        made.map(|(revision, _, _)| *revision).fold(NONE, i64::max)
     }
 }
 

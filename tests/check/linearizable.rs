@@ -143,7 +143,8 @@ fn verify_refusal(
     if others.iter().any(|known| failure.is(*known)) || !is_store_request(&call.request) {
         return Ok(());
     }
-    for revision in floor / 2..=truth.store.revision() {
+    let oldest = if call.request.is_serializable() { FIRST_REVISION } else { floor / 2 };
+    for revision in oldest..=truth.store.revision() {
         if let Some(Maker::Call(slot)) = truth.makers.get(&revision)
             && call.returned_us < history.calls[*slot].invoked_us
         {

@@ -219,6 +219,9 @@ impl World {
             commit: state.commit.max(applied),
             entries: entries.collect(),
         };
+        let first = log.entries.first().map_or(applied + 1, |entry| entry.index);
+        let last = log.entries.last().map_or(applied, |entry| entry.index.max(applied));
+        self.log_ends.insert(slot, (first, last));
         self.log_book.on_disk(slot as u64, &log)
     }
 }

@@ -55,6 +55,11 @@ pub fn run(plan: Plan, level: Level, is_printed: bool) -> Report {
 
 /// Everything that is judged at the end.
 fn judge(world: &mut World) -> Result<(), Complaint> {
+    if let Some(slot) = world.left_behind() {
+        let what =
+            format!("member {slot} lacks entries that nobody has any more: {:?}", world.log_ends);
+        return Err(Complaint::new("transfer", what));
+    }
     let truth = verify_history(world)?;
     let marks = Marks::of(&world.history);
     compaction::check(&world.history, &marks)?;
@@ -72,6 +77,15 @@ fn verify_history(world: &World) -> Result<Truth, Complaint> {
     let Program::Watcher(auditor) = &world.clients[0].program else {
         unreachable!("the first client is the watch of everything")
     };
+    let told = world.history.calls.iter().filter_map(|call| call.revision()).max();
+    if auditor.next() <= told.unwrap_or_default() {
+        let what = format!(
+            "the watch of everything was left alone at {}; logs are {:?}",
+            auditor.next(),
+            world.log_ends
+        );
+        return Err(Complaint::new("liveness", what));
+    }
     let truth = durable::replay(&world.history, &auditor.heard)?;
     linearizable::check(&world.history, &truth)?;
     Ok(truth)
@@ -129,7 +143,10 @@ fn verify_liveness(world: &World, truth: &Truth) -> Result<(), Complaint> {
     }
     let callers = world.clients.iter().filter(|slot| matches!(slot.program, Program::Caller(_)));
     if probes < callers.count() {
-        return complain(format!("only {probes} clients were told everything in the end"));
+        return complain(format!(
+            "only {probes} clients were told everything in the end; logs are {:?}",
+            world.log_ends
+        ));
     }
     Ok(())
 }

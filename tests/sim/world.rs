@@ -4,6 +4,8 @@
 //! time; what is drawn comes from the plan's seed. So a run is a function of (code, plan).
 //! What a member asks for is in `submit`, what befalls it in `faults`.
 
+use std::collections::BTreeMap;
+
 use shard::input::{DialFailure, Door, Input};
 
 use super::caller::Caller;
@@ -62,6 +64,8 @@ pub struct World {
     pub(super) complaint: Option<Complaint>,
     pub(super) checkpoints: Checkpoints,
     pub(super) log_book: LogBook,
+    /// First and last index of each member's log, when its disk was read last.
+    pub(super) log_ends: BTreeMap<usize, (u64, u64)>,
     pub(super) excuses: Vec<Excuse>,
     next_number: u64,
     is_over: bool,
@@ -76,6 +80,10 @@ impl World {
         let members = (0..plan.members).map(|slot| Member::new(&plan, slot, &mut random)).collect();
         let network = Network::new(plan.travel.clone(), random.fork());
         let clients = make_clients(&plan, &mut random);
+        let excuses = match plan.travel.excise_per_million {
+            0 => Vec::new(),
+            _ => vec![Excuse::LostBytes],
+        };
         let mut world = World {
             now_us: 0,
             queue: Queue::default(),
@@ -90,7 +98,8 @@ impl World {
             complaint: None,
             checkpoints: Checkpoints::default(),
             log_book: LogBook::default(),
-            excuses: vec![Excuse::Network, Excuse::SlowDisk],
+            log_ends: BTreeMap::new(),
+            excuses,
             next_number: 1,
             is_over: false,
             starts: 0,
@@ -125,6 +134,18 @@ impl World {
             }
         }
         self.read_disks()
+    }
+
+    /// A member that none of the others can bring up by entries, in the end.
+    pub fn left_behind(&self) -> Option<usize> {
+        let first_elsewhere = |slot: usize| {
+            let others = self.log_ends.iter().filter(|(other, _)| **other != slot);
+            others.map(|(_, (first, _))| *first).min()
+        };
+        let is_behind = |(slot, (_, last)): (&usize, &(u64, u64))| {
+            first_elsewhere(*slot).filter(|first| last + 1 < *first).map(|_| *slot)
+        };
+        self.log_ends.iter().find_map(is_behind)
     }
 
     /// What checkers that look at single steps have seen.
