@@ -4,7 +4,8 @@
 //! disk. Log matching: who holds the same (index, term) holds the same entry, with the same one
 //! before it. State-machine safety: what one member's disk knows to be committed, no other's knows
 //! otherwise; and nobody's committed entry changes from one life to the next.
-//! Leader completeness shows in `durable`: an acknowledged write that a new leader lacks is lost.
+//! Leader completeness: who begins to lead has a log as long as all that was seen to be committed
+//! in earlier terms; that it holds the same entries is what the others say.
 //! Source: Ongaro and Ousterhout, In Search of an Understandable Consensus Algorithm, figure 3.
 
 use std::collections::BTreeMap;
@@ -39,6 +40,8 @@ pub struct DiskLog {
 #[derive(Clone, Debug, Default)]
 pub struct LogBook {
     leaders: BTreeMap<u64, u64>,
+    /// Highest commit index seen in each term.
+    commits: BTreeMap<u64, u64>,
     /// Term of each member's disk, and its vote there.
     ballots: BTreeMap<u64, (u64, u64)>,
     /// Hash of each (index, term), and the term before it where it was seen.
@@ -59,6 +62,32 @@ impl LogBook {
             return Err(Complaint::new(CHECK, what));
         }
         Ok(())
+    }
+
+    /// What a running member says of itself; `leads_to` is the end of its log if it has just begun
+    /// to lead.
+    ///
+    /// # Errors
+    /// Another one led its term, or its log lacks what was committed before.
+    pub fn on_status(
+        &mut self,
+        member: u64,
+        term: u64,
+        commit: u64,
+        leads_to: Option<u64>,
+    ) -> Result<(), Complaint> {
+        let newest = self.commits.entry(term).or_default();
+        *newest = commit.max(*newest);
+        let Some(last) = leads_to else { return Ok(()) };
+        let before = self.commits.range(..term).map(|(_, commit)| *commit).max();
+        if last < before.unwrap_or_default() {
+            let what = format!(
+                "member {member} leads term {term} with a log up to {last}; {before:?} were \
+                 committed before"
+            );
+            return Err(Complaint::new(CHECK, what));
+        }
+        self.on_leader(member, term)
     }
 
     /// A disk was read: after a crash, or at the end.
@@ -166,6 +195,10 @@ mod tests {
         };
         let told = |result: Result<(), Complaint>| result.expect_err("a violation").what;
         assert!(told(seen().on_leader(2, 2)).contains("two leaders"));
+        let mut book = seen();
+        book.on_status(1, 2, 3, None).expect("no leader");
+        book.on_status(2, 3, 1, Some(3)).expect("it has all three");
+        assert!(told(book.on_status(1, 4, 1, Some(2))).contains("committed before"));
         assert!(told(seen().on_disk(1, &log(2, 2, 2, &[1, 1, 2]))).contains("vote"));
         assert!(told(seen().on_disk(1, &log(1, 1, 2, &[1, 1]))).contains("had term 2"));
         assert!(told(seen().on_disk(2, &log(3, 1, 2, &[1, 3]))).contains("was committed"));

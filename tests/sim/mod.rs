@@ -3,6 +3,7 @@
 //! `member` and `client` are one member that does everything at once, for scripts. `world` is a
 //! cluster with time, network, disks and faults, by seed.
 
+pub mod admin;
 pub mod caller;
 pub mod client;
 pub mod clock;

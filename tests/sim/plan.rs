@@ -98,6 +98,8 @@ pub struct Plan {
     pub think_us: (u64, u64),
     /// Calls of a client that wait for their answers at a time.
     pub pipeline: usize,
+    /// Mean time between two moves of leadership that are asked for.
+    pub move_leader_us: Option<u64>,
     /// Keys.
     pub keys: usize,
     /// Largest value.
@@ -127,6 +129,12 @@ impl Plan {
                 faults.push((kind, mean_us));
             }
         }
+        let value_size_bytes_max = *random.pick(&[20, 20, 300, 5_000, 40_000]);
+        // The history keeps every value: big ones come at a leisurely pace.
+        let paces: &[(u64, u64)] = match value_size_bytes_max {
+            ..1_000 => &[(0, 500), (200, 5_000), (1_000, 50_000), (1_000, 300_000)],
+            _ => &[(1_000, 50_000), (1_000, 300_000)],
+        };
         let election_timeout_us = *random.pick(&[300_000, 1_000_000, 1_000_000, 2_000_000]);
         Plan {
             seed,
@@ -140,10 +148,12 @@ impl Plan {
             travel: draw_travel(random),
             sync_us: *random.pick(&[(20, 60), (100, 400), (100, 3_000), (2_000, 20_000)]),
             clock_skew: *random.pick(&[0, 100, 10_000, 50_000]),
-            think_us: *random.pick(&[(0, 500), (200, 5_000), (1_000, 50_000), (1_000, 300_000)]),
+            think_us: *random.pick(paces),
             pipeline: *random.pick(&[1, 1, 2, 8]),
+            move_leader_us: (1 < members && random.chance(250))
+                .then(|| random.between(200_000, 4_000_000)),
             keys: *random.pick(&[2, 8, 40, 300]),
-            value_size_bytes_max: *random.pick(&[20, 20, 300, 5_000, 40_000]),
+            value_size_bytes_max,
             shares: draw_shares(random),
             election_timeout_us,
             heartbeat_interval_us: election_timeout_us / 10,
@@ -156,6 +166,7 @@ impl Plan {
     pub fn steady(seed: u64, members: usize) -> Plan {
         let mut plan = Plan::draw(seed, members);
         plan.faults.clear();
+        plan.move_leader_us = None;
         plan.fault_us = 60_000_000;
         plan.callers = 4;
         plan.watchers = 2;

@@ -6,6 +6,7 @@
 use engine::page::checkpoint::PageWrite;
 use engine::page::map::{PAGE_SIZE_BYTES, PageNumber};
 use engine::wal::writer::WalWrite;
+use raft::Role;
 use shard::effect::{Effect, LogLevel, SegmentOrigin};
 use shard::input::{ConnectionId, Input};
 
@@ -223,16 +224,27 @@ impl World {
         self.trace.say(Level::Faults, self.now_us, || {
             format!("member {slot} says {level:?} {message} {fields:?}")
         });
-        let field = |name: &str| fields.iter().find(|(known, _)| *known == name);
-        if message == "role changed"
-            && field("role").is_some_and(|(_, role)| role.contains("Leader"))
-            && let Some(term) = field("term").and_then(|(_, term)| term.parse().ok())
-        {
-            let judged = self.log_book.on_leader(slot as u64, term);
-            self.complain(judged);
+        if message == "role changed" {
+            self.judge_roles(slot);
         }
         let judged = log_lines::check(slot as u64, level, message, fields, &self.excuses);
         self.complain(judged);
+    }
+
+    /// A role changed: who leads must hold all that was committed in earlier terms.
+    fn judge_roles(&mut self, changed: usize) {
+        for slot in 0..self.members.len() {
+            let process = self.members[slot].process.as_ref();
+            let status = process.and_then(|process| process.shard.raft_status());
+            let Some(status) = status else { continue };
+            let judged = self.log_book.on_status(
+                slot as u64,
+                status.term.0,
+                status.commit.0,
+                (slot == changed && status.role == Role::Leader).then_some(status.last.index.0),
+            );
+            self.complain(judged);
+        }
     }
 
     pub(super) fn process_mut(&mut self, slot: usize) -> &mut Process {

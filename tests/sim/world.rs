@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use shard::input::{DialFailure, Door, Input};
 
+use super::admin::Admin;
 use super::caller::Caller;
 use super::network::{End, Host, LinkId, Network};
 use super::plan::Plan;
@@ -40,6 +41,7 @@ pub struct ClientSlot {
 pub enum Program {
     Caller(Box<Caller>),
     Watcher(Box<Watcher>),
+    Admin(Box<Admin>),
 }
 
 /// See the file's head.
@@ -440,6 +442,7 @@ impl World {
         match &mut self.clients[client].program {
             Program::Caller(caller) => act(&mut **caller, &mut scene, &mut wishes),
             Program::Watcher(watcher) => act(&mut **watcher, &mut scene, &mut wishes),
+            Program::Admin(admin) => act(&mut **admin, &mut scene, &mut wishes),
         }
         for wish in wishes {
             self.grant(client, wish);
@@ -506,6 +509,9 @@ fn make_clients(plan: &Plan, random: &mut Random) -> Vec<ClientSlot> {
         };
         let watcher = Watcher::new(number, random.fork(), interest, 0);
         clients.push(slot(Program::Watcher(Box::new(watcher))));
+    }
+    if let Some(mean_us) = plan.move_leader_us {
+        clients.push(slot(Program::Admin(Box::new(Admin::new(random.fork(), mean_us)))));
     }
     for caller in 0..plan.callers.max(plan.members) {
         let size_max = plan.value_size_bytes_max;
