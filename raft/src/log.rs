@@ -26,6 +26,8 @@ pub(crate) struct RaftLog {
     applied: Index,
     /// Bytes of the entries in (applied, applying].
     applying_size_bytes: usize,
+    /// Bytes of all entries in memory.
+    size_bytes: usize,
     pub(crate) unstable: Unstable,
 }
 
@@ -41,6 +43,7 @@ impl RaftLog {
         let last = Index(base.index.0 + entries.len() as u64);
         assert!(base.index <= applied && applied <= commit);
         assert!(commit <= last);
+        let size_bytes = entries.iter().map(Entry::size_bytes).sum();
         RaftLog {
             base,
             entries,
@@ -48,6 +51,7 @@ impl RaftLog {
             applying: applied,
             applied,
             applying_size_bytes: 0,
+            size_bytes,
             unstable: Unstable::new(last),
         }
     }
@@ -62,6 +66,11 @@ impl RaftLog {
 
     pub(crate) fn commit(&self) -> Index {
         self.commit
+    }
+
+    /// Bytes of all entries in memory.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.size_bytes
     }
 
     /// The last entry known to be committed.
@@ -98,7 +107,9 @@ impl RaftLog {
         let last = self.last();
         assert!(last.term <= term);
         let id = EntryId { index: last.index.next(), term };
-        self.entries.push_back(Entry { term, index: id.index, kind, data });
+        let entry = Entry { term, index: id.index, kind, data };
+        self.size_bytes += entry.size_bytes();
+        self.entries.push_back(entry);
         id
     }
 
@@ -126,7 +137,8 @@ impl RaftLog {
             self.truncate_from(from);
         }
         assert!(self.last().index.next() == from);
-        self.entries.extend(entries.into_iter().skip(new_from));
+        let added = entries.into_iter().skip(new_from);
+        self.entries.extend(added.inspect(|entry| self.size_bytes += entry.size_bytes()));
         assert!(self.last().index == matched);
         Ok(matched)
     }
@@ -134,7 +146,8 @@ impl RaftLog {
     fn truncate_from(&mut self, from: Index) {
         assert!(self.commit < from);
         let kept = from.0 - self.base.index.0 - 1;
-        self.entries.truncate(kept as usize);
+        let dropped = self.entries.drain(kept as usize..);
+        self.size_bytes -= dropped.map(|entry| entry.size_bytes()).sum::<usize>();
         self.unstable.truncate_from(from);
     }
 
@@ -259,7 +272,8 @@ impl RaftLog {
             return;
         };
         let dropped = up_to.0 - self.base.index.0;
-        self.entries.drain(..dropped as usize);
+        let dropped = self.entries.drain(..dropped as usize);
+        self.size_bytes -= dropped.map(|entry| entry.size_bytes()).sum::<usize>();
         self.base = EntryId { index: up_to, term };
     }
 
@@ -268,6 +282,7 @@ impl RaftLog {
         assert!(self.commit < last.index);
         self.unstable.restore(last.index, self.commit);
         self.entries.clear();
+        self.size_bytes = 0;
         self.base = last;
         self.commit = last.index;
         // The caller installs the state before it applies anything after it.

@@ -318,9 +318,14 @@ impl RaftNode {
         self.maybe_leave_joint();
     }
 
-    /// Drops entries up to `up_to` from memory: at most what is applied and durable.
+    /// Drops entries up to `up_to` from memory, as far as they are durable here; they are applied.
     pub fn compact_log(&mut self, up_to: Index) {
-        self.log.compact(up_to);
+        self.log.compact(up_to.min(self.log.unstable.persisted()));
+    }
+
+    /// Bytes of the entries in memory, for the caller's bound on what it keeps.
+    pub fn log_size_bytes(&self) -> usize {
+        self.log.size_bytes()
     }
 
     /// Appends entries from `from` on to `out`: at least one, then up to `size_bytes_max`.

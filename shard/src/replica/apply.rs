@@ -186,7 +186,7 @@ impl<M: PageMap> Replica<M> {
             // What it needs after a crash is in the WAL.
             return self.raft.compact_log(Index(applied));
         }
-        let up_to = self.checkpoint.log_kept_from(applied);
+        let up_to = self.checkpoint.log_kept_from(applied, self.raft.log_size_bytes());
         self.raft.compact_log(Index(up_to.min(applied)));
     }
 

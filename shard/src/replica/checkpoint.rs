@@ -74,10 +74,12 @@ impl CheckpointState {
         self.durable
     }
 
-    /// Entries up to here need not be kept for followers.
-    pub fn log_kept_from(&self, applied: u64) -> u64 {
-        let is_long = self.older_index + LOG_RETAINED_ENTRIES_MAX < applied;
-        if is_long { self.durable.index } else { self.older_index }
+    /// Entries up to here need not be kept for followers: a tail of the log spares who lags a
+    /// little the transfer of the state, unless it grows too large.
+    pub fn log_kept_from(&self, applied: u64, size_bytes: usize) -> u64 {
+        let tail = applied.saturating_sub(LOG_TAIL_ENTRIES);
+        let is_large = LOG_RETAINED_BYTES_MAX < size_bytes;
+        if is_large { self.durable.index } else { self.older_index.min(tail) }
     }
 
     /// Whether one is under way, or space is being given back.
@@ -200,8 +202,10 @@ impl<M: PageMap> Replica<M> {
 
 /// Free runs looked at in one step.
 const HOLES_PER_STEP_MAX: usize = 256;
-/// Entries kept in memory for followers that lag, below the newest checkpoint.
-const LOG_RETAINED_ENTRIES_MAX: u64 = 100_000;
+/// Applied entries kept in memory for followers that lag: etcd's --snapshot-catchup-entries.
+const LOG_TAIL_ENTRIES: u64 = 5_000;
+/// Bytes of entries kept in memory below the newest checkpoint.
+const LOG_RETAINED_BYTES_MAX: usize = 128 << 20;
 
 impl Flight {
     /// Hands over as many pages as the pace allows; true when all are.
