@@ -22,6 +22,7 @@ use shard::{
     input::{CoreId, Door, Input},
     method_labels,
     metrics::{Identity as MetricsIdentity, render},
+    pending_install,
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -485,6 +486,15 @@ fn open_owner(
             "the file system refuses direct I/O: the WAL goes through the page cache",
             &[("wal-dir", quoted(&plan.wal_path.display().to_string()))],
         );
+    }
+    if page_file::has_side_file(&plan.page_path) {
+        let install = pending_install(&wal);
+        let is_finished = page_file::finish_install(&plan.page_path, install)
+            .map_err(|fault| StartError::Shard(fault.to_string()))?;
+        if is_finished {
+            let message = "finished the install of a state that an earlier start had begun";
+            plan.logger.log(LogLevel::Info, message, &[]);
+        }
     }
     let (map, worker, meta) =
         page_file::open(&plan.page_path).map_err(system("open the page file"))?;

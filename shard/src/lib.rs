@@ -22,4 +22,4 @@ mod shard;
 mod wal;
 
 pub use replica::StartError;
-pub use shard::{Shard, method_labels};
+pub use shard::{Shard, method_labels, pending_install};

@@ -8,6 +8,7 @@ use engine::page::map::PageMap;
 use engine::wal::buffer::WalBuffer;
 use engine::wal::limits::{BLOCK_SIZE_BYTES, SEGMENT_FIRST_SIZE_BYTES, SEGMENT_SIZE_BYTES};
 use engine::wal::position::{GroupId, LogId, RunNumber, SegmentId};
+use engine::wal::record::Install;
 use engine::wal::recovery::recover;
 use engine::wal::source::SegmentSource;
 use engine::wal::writer::{SegmentFile, Start, Writer};
@@ -77,6 +78,10 @@ impl<M: PageMap> Shard<M> {
         let incarnation = start.run.0;
         let mut wal = ShardWal::new(Writer::new(start));
         wal.add_group(DEFAULT_GROUP, group.last_index);
+        if group.install.is_some() {
+            // Its pages are found in their places, or the replica is not made.
+            wal.append_installed(GroupId(DEFAULT_GROUP));
+        }
         let replica = Replica::recover(config.clone(), map, meta, group, incarnation, now_us)?;
         let peers = Peers::new(&config, incarnation, &wal);
         Ok(Shard::new(config, Some(Home { replica, wal, peers })))
@@ -178,8 +183,11 @@ impl<M: PageMap> Shard<M> {
                 home.wal.on_segment_ready(*segment);
                 false
             }
-            Input::PagesSynced { .. } | Input::MetaSynced { .. } => {
-                home.replica.on_checkpoint_input(input, &mut home.wal, metrics, fx);
+            Input::PagesSynced { .. }
+            | Input::MetaSynced { .. }
+            | Input::SideSynced { .. }
+            | Input::PagesInstalled => {
+                home.replica.on_page_input(input, &mut home.wal, metrics, fx);
                 false
             }
             _ => true,
@@ -242,14 +250,15 @@ impl<M: PageMap> Shard<M> {
             Input::Forwarded { message, .. } => self.on_forwarded(*message),
             Input::MetricsRead { token, text } => self.front.on_metrics(token, text),
             Input::ShutdownRequested => self.on_shutdown(),
-            Input::Dialed { .. }
-            | Input::DialFailed { .. }
-            | Input::SideSynced { .. }
-            | Input::PagesInstalled => unreachable!("a group of one member has no peers"),
+            Input::Dialed { .. } | Input::DialFailed { .. } => {
+                unreachable!("a group of one member has no peers")
+            }
             Input::WalSynced { .. }
             | Input::WalSegmentReady { .. }
             | Input::PagesSynced { .. }
-            | Input::MetaSynced { .. } => unreachable!("a core without groups has no disk"),
+            | Input::MetaSynced { .. }
+            | Input::SideSynced { .. }
+            | Input::PagesInstalled => unreachable!("a core without groups has no disk"),
         }
     }
 
@@ -355,6 +364,14 @@ impl<M> Home<M> {
             let _ = self.peers.send_by(origin.connection, DEFAULT_GROUP, &reply);
         }
     }
+}
+
+/// The state that was being installed when the member ended, as far as its WAL says: its pages are
+/// to be copied out of the side file before the shard is opened. What cannot be read at all is told
+/// by [`Shard::open`].
+pub fn pending_install(source: &impl SegmentSource) -> Option<Install> {
+    let recovered = recover(source).ok()?;
+    recovered.groups.get(&GroupId(DEFAULT_GROUP))?.state.install
 }
 
 /// What the WAL holds, or the beginning of one.

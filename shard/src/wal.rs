@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use engine::wal::buffer::WalBuffer;
 use engine::wal::position::{GroupId, SegmentId, WalPosition};
-use engine::wal::record::{EntryId, EntryRecord, HardState};
+use engine::wal::record::{EntryId, EntryRecord, HardState, Install};
 use engine::wal::writer::{SegmentFile, Writer};
 use raft::{Entry, EntryKind, Ready, ReadyNumber};
 
@@ -85,9 +85,10 @@ impl ShardWal {
         assert!(known.is_none());
     }
 
-    /// Lays out what a Ready wants to be durable.
-    pub fn append(&mut self, group: u64, ready: &Ready) {
+    /// Lays out what a Ready wants to be durable; `install` names the pages of its snapshot.
+    pub fn append(&mut self, group: u64, ready: &Ready, install: Option<Install>) {
         assert!(ready.must_persist());
+        assert!(ready.snapshot.is_some() == install.is_some());
         let id = GroupId(group);
         if let Some(state) = ready.hard_state {
             self.writer.append_hard_state(
@@ -98,6 +99,12 @@ impl ShardWal {
                     commit: state.commit.0,
                 },
             );
+        }
+        if let Some(install) = install {
+            self.on_replaced(group, install.last.index);
+            self.writer.append_install(id, install);
+            let progress = self.groups.get_mut(&group).expect("the group is known");
+            progress.index = install.last.index;
         }
         if let Some(first) = ready.entries.first() {
             self.on_replaced(group, first.index.0);
@@ -261,6 +268,11 @@ impl ShardWal {
         if 0 < older.index {
             self.writer.append_checkpoint(GroupId(group), older);
         }
+    }
+
+    /// The pages of the last install lie in their places, durable.
+    pub fn append_installed(&mut self, group: GroupId) {
+        self.writer.append_installed(group);
     }
 
     /// Lets go of segments that nobody needs: what says so is durable.

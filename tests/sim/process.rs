@@ -86,6 +86,7 @@ impl Member {
         self.has_power = true;
         self.is_disk_failing = false;
         self.disk.sync_all();
+        self.disk.finish_install();
         let map = self.disk.map_pages();
         let slots = map.meta_slots().map(Some);
         let config = Config { seed, ..self.config.clone() };

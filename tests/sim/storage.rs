@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use engine::page::checkpoint::PageWrite;
 use engine::page::heap::HeapPages;
 use engine::page::map::{PAGE_SIZE_BYTES, PageNumber};
+use engine::transfer::directory::Directory;
 use engine::wal::position::SegmentId;
 use engine::wal::source::{ReadFailed, SegmentSource};
 use engine::wal::writer::SegmentFile;
@@ -107,6 +108,22 @@ impl DiskImage {
             writes.push(PageWrite { first: PageNumber(*first), bytes: bytes.into() });
         }
         writes
+    }
+
+    /// What a start does first: an install that a crash interrupted is done from its beginning, the
+    /// side file of anything else goes.
+    pub fn finish_install(&mut self) {
+        let Some(side) = &self.side else { return };
+        let Some(install) = shard::pending_install(self) else { return self.discard_side() };
+        let mut read = |first: u64, bytes: &mut [u8]| {
+            side.read(first * PAGE_SIZE_BYTES as u64, bytes).is_ok()
+        };
+        let Some(directory) = Directory::decode(install, &mut read) else { return };
+        self.install(&directory.runs);
+        let offset = directory.meta().slot() * PAGE_SIZE_BYTES as u64;
+        self.pages.write(offset, &directory.meta_page);
+        self.pages.sync();
+        self.discard_side();
     }
 
     /// A process starts: before it reads anything all of it is made durable (WAL rule 4).

@@ -23,7 +23,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, IoSlice},
     os::unix::fs::{FileExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -31,15 +31,43 @@ use std::{
 };
 
 use engine::page::map::{Checksum, Corruption, PAGE_SIZE_BYTES, PageMap, PageNumber, checksum};
+use engine::wal::record::Install;
 use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
 
 use super::{file_thread::Worker, side_file::SideFile};
 use crate::error::Fault;
 
-/// Opens the page file and reads its two meta pages; one that is not there or cannot be read is
-/// `None`.
-#[allow(clippy::type_complexity)]
-pub fn open(path: &Path) -> io::Result<(PageFileMap, PageWorker, [Option<Vec<u8>>; 2])> {
+/// A page file's map, its worker, and its two meta pages; one that is not there or cannot be read
+/// is `None`.
+pub type Opened = (PageFileMap, PageWorker, [Option<Vec<u8>>; 2]);
+
+/// Whether an earlier process left a side file behind.
+pub fn has_side_file(path: &Path) -> bool {
+    side_path(path).exists()
+}
+
+/// Does what a crash left undone of an install (see [`SideFile::finish`]), and says whether there
+/// was something. To be called before [`open`].
+pub fn finish_install(path: &Path, install: Option<Install>) -> Result<bool, Fault> {
+    let pages = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| Fault::Pages { what: "open", first: 0, error })?;
+    SideFile::new(side_path(path)).finish(&pages, install)
+}
+
+fn side_path(path: &Path) -> PathBuf {
+    let mut side_path = path.as_os_str().to_owned();
+    side_path.push(SIDE_SUFFIX);
+    side_path.into()
+}
+
+/// Opens the page file and reads its two meta pages.
+pub fn open(path: &Path) -> io::Result<Opened> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -57,13 +85,11 @@ pub fn open(path: &Path) -> io::Result<(PageFileMap, PageWorker, [Option<Vec<u8>
         file.read_exact_at(&mut bytes, slot * PAGE_SIZE_BYTES as u64).ok().map(|()| bytes)
     });
     let installs = Arc::new(AtomicU64::new(0));
-    let mut side_path = path.as_os_str().to_owned();
-    side_path.push(SIDE_SUFFIX);
     let worker = PageWorker {
         file: file.try_clone()?,
         length_pages: Arc::clone(&length_pages),
         installs: Arc::clone(&installs),
-        side: SideFile::new(side_path.into()),
+        side: SideFile::new(side_path(path)),
     };
     Ok((PageFileMap::new(file, length_pages, installs)?, worker, meta))
 }

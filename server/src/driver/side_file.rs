@@ -14,7 +14,7 @@ use std::{
     path::PathBuf,
 };
 
-use engine::page::map::PAGE_SIZE_BYTES;
+use engine::{page::map::PAGE_SIZE_BYTES, transfer::directory::Directory, wal::record::Install};
 
 use crate::{data_directory::sync_directory, error::Fault};
 
@@ -47,7 +47,6 @@ impl SideFile {
     /// Writes whole pages, making the file where there is none.
     pub fn write(&mut self, first: u64, bytes: &[u8]) -> Result<(), Fault> {
         assert!(bytes.len().is_multiple_of(PAGE_SIZE_BYTES));
-        assert!(2 <= first, "pages 0 and 1 are the meta pages");
         let offset = first * PAGE_SIZE_BYTES as u64;
         let written = self.open(true).and_then(|file| file.write_all_at(bytes, offset));
         written.map_err(|error| Fault::Pages { what: "write into the side file", first, error })
@@ -96,6 +95,32 @@ impl SideFile {
         }
         self.chunk = chunk;
         Ok(())
+    }
+
+    /// What a start does with the side file of an earlier process: if the WAL says that a state is
+    /// being installed (`install`), and this is it, the copying is done from the beginning, the meta
+    /// page last; then nothing is left to do, and the file is removed. Says whether it was copied.
+    pub fn finish(&mut self, pages: &File, install: Option<Install>) -> Result<bool, Fault> {
+        let Some(install) = install else { return self.discard().map(|()| false) };
+        let Ok(side) = self.open(false) else { return Ok(false) };
+        let mut read = |first: u64, bytes: &mut [u8]| {
+            let offset = first.checked_mul(PAGE_SIZE_BYTES as u64);
+            offset.is_some_and(|offset| side.read_exact_at(bytes, offset).is_ok())
+        };
+        let Some(directory) = Directory::decode(install, &mut read) else {
+            // Not the one: it stays for who wants to look at it, and the start is refused.
+            return Ok(false);
+        };
+        self.copy_to(pages, &directory.runs)?;
+        let slot = directory.meta().slot();
+        let write_meta = || {
+            pages.sync_data()?;
+            pages.write_all_at(&directory.meta_page, slot * PAGE_SIZE_BYTES as u64)?;
+            pages.sync_data()
+        };
+        let written = write_meta();
+        written.map_err(|error| Fault::Pages { what: "install", first: slot, error })?;
+        self.discard().map(|()| true)
     }
 
     /// Deletes it, if it is there.

@@ -97,6 +97,9 @@ impl Peers {
     pub fn on_dial_failed(&mut self, dial: DialId, failure: DialFailure) {
         let (member, purpose) = self.dials.remove(&dial).expect("a dial is answered once");
         if purpose == Purpose::Transfer {
+            if let Some(peer) = self.peers.get_mut(&member) {
+                peer.url_next = (peer.url_next + 1) % peer.urls.len().max(1);
+            }
             return self.events.push(PeerEvent::TransferClosed { member, connection: None });
         }
         let peer = self.peers.get_mut(&member).expect("a dialed member is known");

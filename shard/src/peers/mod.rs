@@ -271,6 +271,11 @@ impl Peers {
         Some(link.peer.next_sequence())
     }
 
+    /// Whether this side dialed a connection.
+    pub fn is_dialed(&self, connection: ConnectionId) -> bool {
+        self.links.get(&connection).is_some_and(|link| link.is_dialed)
+    }
+
     /// Whether a member can be talked to.
     pub fn is_open(&self, member: u64) -> bool {
         self.peers.get(&member).is_some_and(|peer| peer.link.is_some())

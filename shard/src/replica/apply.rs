@@ -16,12 +16,17 @@ use crate::effect::{Effect, Effects, LogLevel};
 use crate::message::{Outcome, ProposalClass};
 use crate::metrics::{Metrics, Scalar};
 
+/// Entries kept in memory while a member is sent the state that they go on from.
+const TRANSFER_LOG_BYTES_MAX: usize = 512 << 20;
 /// Applied entries are dropped from memory in strides of this many.
 const LOG_COMPACT_STRIDE: u64 = 256;
 
 impl<M: PageMap> Replica<M> {
     /// Applies what is committed, within the step's budget.
     pub(super) fn apply_committed(&mut self, metrics: &mut Metrics, fx: &mut Effects) {
+        if self.is_installing() {
+            return;
+        }
         let mut budget = WorkBudget::new(self.work_units_left);
         while self.engine.is_applying() || !self.committed.is_empty() {
             if budget.is_spent() {
@@ -184,10 +189,18 @@ impl<M: PageMap> Replica<M> {
         let configuration = self.raft.configuration();
         if configuration.members().count() <= 1 {
             // What it needs after a crash is in the WAL.
+            self.checkpoint.on_log_dropped(applied);
             return self.raft.compact_log(Index(applied));
         }
-        let up_to = self.checkpoint.log_kept_from(applied, self.raft.log_size_bytes());
-        self.raft.compact_log(Index(up_to.min(applied)));
+        let size_bytes = self.raft.log_size_bytes();
+        let mut up_to = self.checkpoint.log_kept_from(applied, size_bytes).min(applied);
+        if size_bytes <= TRANSFER_LOG_BYTES_MAX
+            && let Some(needed) = self.raft.transfer_needs_from()
+        {
+            up_to = up_to.min(needed.previous().0);
+        }
+        self.checkpoint.on_log_dropped(up_to);
+        self.raft.compact_log(Index(up_to));
     }
 
     fn on_compacted(&mut self, fx: &mut Effects) {

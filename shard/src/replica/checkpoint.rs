@@ -5,7 +5,9 @@
 //! interval while the last one is not durable. Pages leave at a rate, so that the final sync is
 //! short. Source: storage.md, Pages and checkpoints 2 and 3; replication.md, What leaves when 3.
 
-use engine::page::checkpoint::CheckpointPlan;
+use std::sync::Arc;
+
+use engine::page::checkpoint::{CheckpointPlan, PageWrite};
 use engine::page::limits::PUNCH_PAGES_MIN;
 use engine::page::map::{PAGE_SIZE_BYTES, PageMap, PageNumber};
 use engine::wal::record::EntryId;
@@ -26,7 +28,18 @@ pub(super) struct CheckpointState {
     durable: EntryId,
     /// And of the one before it: the WAL is kept from there on.
     older_index: u64,
+    /// The newest durable one, for members that lag; none before the first.
+    newest: Option<Newest>,
+    /// Entries up to here were dropped from memory.
+    log_dropped_to: u64,
     punching: Punching,
+}
+
+/// A durable checkpoint as another member needs it.
+#[derive(Debug)]
+struct Newest {
+    configuration: Configuration,
+    meta: Arc<[u8]>,
 }
 
 /// Giving free space back to the file system, once a store has come to rest.
@@ -62,11 +75,57 @@ enum FlightStage {
 }
 
 impl CheckpointState {
-    /// After a recovery from the checkpoint at `durable`.
-    pub fn recovered(index: u64, term: u64, older_index: u64) -> CheckpointState {
-        assert!(older_index <= index);
-        let durable = EntryId { index, term };
-        CheckpointState { flight: None, durable, older_index, punching: Punching::Done }
+    /// After a recovery from the checkpoint at `durable`, if there was one.
+    pub fn recovered(
+        durable: EntryId,
+        older_index: u64,
+        meta_page: Option<Vec<u8>>,
+        configuration: Configuration,
+    ) -> CheckpointState {
+        assert!(older_index <= durable.index);
+        CheckpointState {
+            durable,
+            older_index,
+            newest: meta_page.map(|meta| Newest { configuration, meta: meta.into() }),
+            ..CheckpointState::default()
+        }
+    }
+
+    /// A received checkpoint took the place of the own ones.
+    pub fn on_installed(&mut self, last: EntryId, configuration: Configuration, meta: Vec<u8>) {
+        assert!(self.durable.index < last.index);
+        *self = CheckpointState::recovered(last, last.index, Some(meta), configuration);
+    }
+
+    /// The newest durable checkpoint: its last entry, configuration and meta page.
+    pub fn newest(&self) -> Option<(EntryId, &Configuration, &[u8])> {
+        let newest = self.newest.as_ref()?;
+        Some((self.durable, &newest.configuration, &newest.meta))
+    }
+
+    /// Pages that are being written, by ascending number.
+    pub fn pages_in_flight(&self) -> &[PageWrite] {
+        self.flight.as_ref().map_or(&[], |flight| &flight.plan.writes)
+    }
+
+    /// Whether pages of a checkpoint are on their way to the disk.
+    pub fn is_under_way(&self) -> bool {
+        self.flight.is_some()
+    }
+
+    /// Space is given back another time.
+    pub fn stop_punching(&mut self) {
+        self.punching = Punching::Done;
+    }
+
+    /// Entries up to here are not in memory any more.
+    pub fn log_dropped_to(&self) -> u64 {
+        self.log_dropped_to
+    }
+
+    /// Entries up to here were dropped from memory.
+    pub fn on_log_dropped(&mut self, index: u64) {
+        self.log_dropped_to = self.log_dropped_to.max(index);
     }
 
     /// The newest durable checkpoint.
@@ -98,6 +157,9 @@ impl<M: PageMap> Replica<M> {
     pub(super) fn may_apply_on(&mut self, metrics: &mut Metrics) -> bool {
         if !self.engine.interval_is_full() {
             return true;
+        }
+        if self.receiving.holds_pages() {
+            return false;
         }
         if self.checkpoint.flight.is_some() || !self.engine.may_end_interval() {
             metrics.add(Scalar::ApplyWaits, u64::from(!self.committed.is_empty()));
@@ -172,6 +234,10 @@ impl<M: PageMap> Replica<M> {
         self.engine.checkpoint_durable(interval);
         self.checkpoint.older_index = older.index;
         self.checkpoint.durable = newest;
+        self.checkpoint.newest = Some(Newest {
+            configuration: flight.configuration.clone(),
+            meta: flight.plan.meta.clone(),
+        });
         wal.on_checkpoint(DEFAULT_GROUP, older);
         metrics.add(Scalar::Checkpoints, 1);
         metrics.observe_us(Histogram::BackendCommit, self.now_us - flight.started_us);

@@ -21,6 +21,8 @@ const STUCK_APPLY_US: u64 = 1_000_000;
 pub(super) struct Health {
     /// Since when apply waits for a checkpoint.
     apply_waits_since_us: Option<u64>,
+    /// As told last.
+    disk: DiskHealth,
 }
 
 impl Health {
@@ -49,9 +51,13 @@ impl<M: PageMap> Replica<M> {
             .is_some_and(|since_us| since_us + STUCK_APPLY_US <= self.now_us);
         let is_stuck = bound_us < age_us || wal.is_half_full() || apply_waits;
         let sync_age_us = u32::try_from(age_us).unwrap_or(u32::MAX);
-        self.raft.set_health(LocalHealth {
-            disk: DiskHealth { sync_age_us, is_stuck },
-            ..LocalHealth::default()
-        });
+        self.health.disk = DiskHealth { sync_age_us, is_stuck };
+        self.tell_health(self.is_installing());
+    }
+
+    /// Tells Raft whether the tree is complete, with the disk as it was seen last.
+    pub(super) fn tell_health(&mut self, is_tree_incomplete: bool) {
+        let disk = self.health.disk;
+        self.raft.set_health(LocalHealth { disk, is_tree_incomplete, ..LocalHealth::default() });
     }
 }

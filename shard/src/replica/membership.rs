@@ -133,7 +133,7 @@ impl<M: PageMap> Replica<M> {
                 let is_learner = self.members.iter().find(promoted).is_some_and(|m| m.is_learner);
                 let started_count = self.members.iter().filter(started).count() - learners
                     + usize::from(self.members.iter().filter(promoted).any(|m| started(&m)));
-                if is_learner && started_count < (voters().count() + 1) / 2 + 1 {
+                if is_learner && started_count < voters().count().div_ceil(2) + 1 {
                     return Err(Unavailable::NotEnoughStarted);
                 }
             }
@@ -269,10 +269,10 @@ fn change_of(entry: &[u8]) -> Option<ConfigurationChange> {
 /// The configuration at an applied index with these member records.
 pub(super) fn configuration_of(config: &Config, members: &[Member]) -> Configuration {
     let mut configuration = Configuration::default();
-    if members.is_empty() {
-        if let Birth::Founder { members } = &config.origin {
-            configuration.voters = members.iter().map(|member| ReplicaId(member.id)).collect();
-        }
+    if members.is_empty()
+        && let Birth::Founder { members } = &config.origin
+    {
+        configuration.voters = members.iter().map(|member| ReplicaId(member.id)).collect();
     }
     for member in members {
         let list = match member.is_learner {

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use engine::page::map::PageMap;
 use net::peer::{PeerMessage, SendError};
-use raft::{Body, Message, ReadyNumber, ReplicaId, SnapshotOutcome, StepError};
+use raft::{Body, Message, ReadyNumber, ReplicaId, StepError};
 
 use super::{DEFAULT_GROUP, Replica};
 use crate::effect::{Effect, Effects, LogLevel};
@@ -60,6 +60,9 @@ impl<M: PageMap> Replica<M> {
             PeerEvent::Removed => self.on_removed(fx),
             PeerEvent::Gone { member } => self.raft.peer_unreachable_hint(ReplicaId(member)),
             PeerEvent::Message { member, connection, message } => match message {
+                PeerMessage::Raft(Message { from, body: Body::Snapshot { snapshot }, .. }) => {
+                    self.on_snapshot_notice(from.0, &snapshot);
+                }
                 PeerMessage::Raft(message) => {
                     if let Body::HeartbeatAnswer { round, .. } = message.body {
                         peers.on_heartbeat_answered(member, round);
@@ -76,19 +79,30 @@ impl<M: PageMap> Replica<M> {
                     self.on_remote_question(connection, sequence, question);
                 }
                 PeerMessage::Reply { sequence, answer } => self.on_reply(sequence, answer),
-                PeerMessage::MetaRequest
-                | PeerMessage::Meta { .. }
-                | PeerMessage::PageRequest { .. }
-                | PeerMessage::Pages { .. }
-                | PeerMessage::EntriesRequest { .. }
-                | PeerMessage::Entries { .. } => {}
+                PeerMessage::MetaRequest => self.on_meta_request(member, connection, peers, fx),
+                PeerMessage::Meta { last, configuration, meta } => {
+                    self.on_meta(connection, last, configuration, &meta, peers, fx);
+                }
+                PeerMessage::PageRequest { sequence, pages } => {
+                    self.on_page_request(member, connection, sequence, pages, peers, fx);
+                }
+                PeerMessage::Pages { sequence, pages } => {
+                    self.on_pages(connection, sequence, &pages, peers, fx);
+                }
+                // Damaged logs are not repaired in place: such a member is refused its start.
+                PeerMessage::EntriesRequest { .. } | PeerMessage::Entries { .. } => {}
             },
-            PeerEvent::TransferOpened { .. } | PeerEvent::TransferClosed { .. } => {}
+            PeerEvent::TransferOpened { member, connection } => {
+                self.on_receiving_opened(member, connection, peers, fx);
+            }
+            PeerEvent::TransferClosed { member, connection } => {
+                if self.receiving.is_own(member, connection) {
+                    self.on_receiving_closed(peers, fx);
+                } else {
+                    self.on_sending_closed(member, connection);
+                }
+            }
         }
-    }
-
-    fn on_snapshot_wanted(&mut self, message: Message) {
-        self.raft.report_snapshot(message.to, SnapshotOutcome::Failed);
     }
 
     fn on_raft_message(&mut self, message: Message, fx: &mut Effects) {
@@ -121,7 +135,7 @@ impl<M: PageMap> Replica<M> {
         for message in messages.drain(..) {
             let to = message.to;
             if let Body::Snapshot { .. } = message.body {
-                self.on_snapshot_wanted(message);
+                self.on_snapshot_wanted(message, peers);
                 continue;
             }
             if let Body::Heartbeat { round, .. } = message.body {

@@ -20,6 +20,9 @@ mod pending;
 mod propose;
 mod read;
 mod recovery;
+mod transfer_install;
+mod transfer_receive;
+mod transfer_send;
 mod watches;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -46,6 +49,9 @@ use lease_clock::LeaseClock;
 use messages::Messages;
 use pending::PendingProposals;
 use read::Reads;
+use transfer_install::Installing;
+use transfer_receive::Receiving;
+use transfer_send::Sending;
 use watches::Watches;
 
 pub use recovery::StartError;
@@ -99,6 +105,10 @@ pub(crate) struct Replica<M> {
     needs_step: bool,
     is_wal_full: bool,
     messages: Messages,
+    sending: Sending,
+    receiving: Receiving,
+    /// A received state that is taking the place of the own one.
+    installing: Option<Installing>,
     forwarding: Forwarding,
     health: Health,
     random: Random,
@@ -139,6 +149,9 @@ impl<M: PageMap> Replica<M> {
     pub fn on_persisted(&mut self, number: ReadyNumber) {
         self.raft.persisted(number);
         self.messages.release(number);
+        if let Some(installing) = &mut self.installing {
+            installing.on_persisted(number);
+        }
     }
 
     /// The step begins: peers are heard before anything is asked.
@@ -162,15 +175,23 @@ impl<M: PageMap> Replica<M> {
         self.needs_step = false;
         self.run_forwarding(peers);
         self.start_read_round();
-        self.tick(wal);
-        self.run_background(metrics, fx);
+        self.tick(wal, fx);
+        if !self.is_installing() {
+            self.run_background(metrics, fx);
+        }
+        self.run_receiving(peers, fx);
         self.run_raft(wal, peers, metrics, fx);
+        self.drop_unwanted(peers, fx);
+        self.run_install(fx);
+        self.run_sending(peers, fx);
         self.take_over_leases();
         self.run_force(fx);
         self.run_moves();
-        self.run_reads(metrics);
-        self.expire_leases();
-        self.run_watches(metrics);
+        if !self.is_installing() {
+            self.run_reads(metrics);
+            self.expire_leases();
+            self.run_watches(metrics);
+        }
         self.run_checkpoint(wal, metrics, fx);
         self.publish_metrics(metrics);
         if self.needs_step {
@@ -194,8 +215,8 @@ impl<M: PageMap> Replica<M> {
         &mut self.outbox
     }
 
-    /// A completion of a checkpoint's write.
-    pub fn on_checkpoint_input(
+    /// A completion of something that was asked of the page file or the side file.
+    pub fn on_page_input(
         &mut self,
         input: &Input,
         wal: &mut ShardWal,
@@ -204,8 +225,13 @@ impl<M: PageMap> Replica<M> {
     ) {
         match input {
             Input::PagesSynced { interval } => self.on_pages_synced(*interval, wal, fx),
+            Input::MetaSynced { interval } if self.is_installing() => {
+                self.on_install_durable(*interval, wal, fx);
+            }
             Input::MetaSynced { interval } => self.on_meta_synced(*interval, wal, metrics),
-            _ => unreachable!("the shard hands over completions of checkpoints only"),
+            Input::SideSynced { number } => self.on_side_synced(*number),
+            Input::PagesInstalled => self.on_pages_installed(fx),
+            _ => unreachable!("the shard hands over completions of pages only"),
         }
     }
 
@@ -285,11 +311,14 @@ impl<M: PageMap> Replica<M> {
     /// Whether calls came since the last step.
     pub fn has_new_calls(&self) -> bool {
         self.raft.has_ready()
-            || self
-                .reads
-                .has_arrived(self.raft.soft_state().leader.is_some(), self.engine.applied_index())
+            || (!self.is_installing() && self.has_new_reads())
             || !self.outbox.messages.is_empty()
             || self.messages.has_released()
+    }
+
+    fn has_new_reads(&self) -> bool {
+        let has_leader = self.raft.soft_state().leader.is_some();
+        self.reads.has_arrived(has_leader, self.engine.applied_index())
     }
 
     /// The reachable voter that holds most of the log.
@@ -328,7 +357,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// A jump of the time counts as one tick.
-    fn tick(&mut self, wal: &ShardWal) {
+    fn tick(&mut self, wal: &ShardWal, fx: &mut Effects) {
         if self.next_tick_us <= self.now_us {
             if self.next_tick_us + PAUSE_TICKS * self.tick_us < self.now_us {
                 self.raft.paused();
@@ -336,6 +365,9 @@ impl<M: PageMap> Replica<M> {
             self.observe_health(wal);
             self.next_tick_us = self.now_us + self.tick_us;
             self.raft.tick();
+            if self.is_leader() && self.stage == Stage::Serving {
+                self.checkpoint_for_others(fx);
+            }
             self.fail_overdue_reads();
         }
         while let Some(waiter) = self.pending.take_overdue(self.now_us) {
@@ -357,12 +389,13 @@ impl<M: PageMap> Replica<M> {
             self.raft.ready(&mut ready);
             self.send_all(&mut ready.messages_now, peers);
             self.messages.hold(ready.number, &mut ready.messages_after_persist);
-            assert!(ready.snapshot.is_none(), "no state is received yet");
+            let snapshot = ready.snapshot.clone();
+            let install = snapshot.map(|snapshot| self.begin_install(snapshot, ready.number));
             if let Some(soft) = ready.soft_state {
                 self.on_soft_state(soft, metrics, fx);
             }
             if ready.must_persist() {
-                wal.append(DEFAULT_GROUP, &ready);
+                wal.append(DEFAULT_GROUP, &ready, install);
             }
             self.committed.extend(ready.committed.drain(..));
             for state in ready.read_states.drain(..) {
@@ -400,6 +433,8 @@ impl<M: PageMap> Replica<M> {
             self.pending.next_deadline_us(),
             self.background.next_wake_us(),
             self.watches.next_wake_us(),
+            self.sending.next_wake_us(),
+            self.receiving.next_wake_us(),
         ];
         for other_us in others.into_iter().flatten() {
             wake_us = wake_us.min(other_us);

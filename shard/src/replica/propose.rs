@@ -30,7 +30,10 @@ impl<M: PageMap> Replica<M> {
         {
             return self.refuse_for_space(origin);
         }
-        if self.may_have_broken_pages && self.engine.prefetch(&command).is_err() {
+        if self.may_have_broken_pages
+            && !self.is_installing()
+            && self.engine.prefetch(&command).is_err()
+        {
             // Once in the log it could not be applied, at this start or any later one.
             return self.fail(origin, Unavailable::Corrupt);
         }

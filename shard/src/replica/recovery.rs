@@ -13,6 +13,7 @@ use engine::api::EventList;
 use engine::engine::{Engine, OpenError};
 use engine::page::map::{Corruption, PageMap};
 use engine::page::meta::{Meta, MetaBroken, choose_meta};
+use engine::wal::record::{EntryId as WalEntryId, Install};
 use engine::wal::recovered::{RecoverError, RecoveredGroup as WalGroup};
 use raft::{
     Entry, EntryId, HardState, Index, RaftNode, Ready, ReplicaId, Restored, Term, VoteMemory,
@@ -28,6 +29,8 @@ use super::membership::configuration_of;
 use super::messages::Messages;
 use super::pending::PendingProposals;
 use super::read::Reads;
+use super::transfer_receive::Receiving;
+use super::transfer_send::Sending;
 use super::watches::Watches;
 use super::{DEFAULT_GROUP, Outbox, Replica, Stage};
 use crate::config::Config;
@@ -76,6 +79,11 @@ pub enum StartError {
     Pages(OpenError),
     /// A page with the members of the group is broken.
     Members(Corruption),
+    /// A state that was received is not in its place, and not in the side file any more.
+    InstallLost {
+        /// The last entry it holds.
+        index: u64,
+    },
     /// What was found contradicts itself.
     Raft(String),
 }
@@ -112,6 +120,11 @@ impl fmt::Display for StartError {
             ),
             StartError::Pages(error) => write!(f, "the page file is damaged: {error}"),
             StartError::Members(error) => write!(f, "the page file is damaged: {error}"),
+            StartError::InstallLost { index } => write!(
+                f,
+                "the state received up to entry {index} was not copied into the page file yet, and \
+                 its side file is lost or damaged"
+            ),
             StartError::Raft(error) => write!(f, "the log contradicts itself: {error}"),
         }
     }
@@ -128,6 +141,8 @@ pub(crate) struct RecoveredGroup {
     /// The entry before the first of `entries`, as far as the WAL says.
     pub log_base: EntryId,
     pub last_index: u64,
+    /// A received state whose copying is not known to be complete.
+    pub install: Option<Install>,
 }
 
 impl RecoveredGroup {
@@ -141,6 +156,7 @@ impl RecoveredGroup {
                 older_index: 0,
                 log_base: EntryId::default(),
                 last_index: 0,
+                install: None,
             });
         };
         if let Some((first_index, last_index)) = group.missing.first().copied() {
@@ -157,6 +173,7 @@ impl RecoveredGroup {
         };
         let older_index = state.checkpoint.index;
         let last_index = state.last.index;
+        let install = state.install;
         let state = state.clone();
         let entries = std::mem::take(&mut group.entries);
         let entries = entries.into_iter().map(|entry| {
@@ -167,7 +184,7 @@ impl RecoveredGroup {
         });
         let entries = entries.collect::<Result<Vec<_>, StartError>>()?;
         let log_base = EntryId { index: Index(older_index), term: Term(state.checkpoint.term) };
-        Ok(RecoveredGroup { hard_state, entries, older_index, log_base, last_index })
+        Ok(RecoveredGroup { hard_state, entries, older_index, log_base, last_index, install })
     }
 }
 
@@ -194,6 +211,12 @@ impl<M: PageMap> Replica<M> {
         incarnation: u64,
         now_us: u64,
     ) -> Result<Replica<M>, StartError> {
+        if let Some(Install { last, .. }) = group.install
+            && meta.as_ref().is_none_or(|meta| meta.applied_index < last.index)
+        {
+            // Whoever opens the files copies what the side file holds before this.
+            return Err(StartError::InstallLost { index: last.index });
+        }
         let mut engine = match &meta {
             Some(meta) => Engine::open(map, meta).map_err(StartError::Pages)?,
             None if 0 < group.older_index => return Err(StartError::PagesLost),
@@ -213,7 +236,7 @@ impl<M: PageMap> Replica<M> {
         let mut restored = Restored {
             hard_state: group.hard_state,
             applied: EntryId { index: Index(applied_index), term: Term(engine.applied_term()) },
-            configuration,
+            configuration: configuration.clone(),
             entries,
             log_base: group.log_base,
             incarnation,
@@ -230,6 +253,9 @@ impl<M: PageMap> Replica<M> {
             raft.campaign().map_err(|error| StartError::Raft(format!("{error:?}")))?;
         }
         let older_index = group.older_index.min(applied_index);
+        let durable = WalEntryId { index: applied_index, term: engine.applied_term() };
+        let meta_page = meta.as_ref().map(Meta::encode);
+        let checkpoint = CheckpointState::recovered(durable, older_index, meta_page, configuration);
         let mut replica = Replica {
             raft,
             ready: Ready::default(),
@@ -243,11 +269,7 @@ impl<M: PageMap> Replica<M> {
             reads: Reads::default(),
             leases: LeaseClock::default(),
             watches: Watches::new(config.watch_progress_interval_us, now_us),
-            checkpoint: CheckpointState::recovered(
-                applied_index,
-                engine.applied_term(),
-                older_index,
-            ),
+            checkpoint,
             background: Background::default(),
             outbox: Outbox::default(),
             stage: Stage::Starting,
@@ -257,6 +279,9 @@ impl<M: PageMap> Replica<M> {
             is_wal_full: false,
             may_have_broken_pages: meta.is_some(),
             messages: Messages::default(),
+            sending: Sending::default(),
+            receiving: Receiving::default(),
+            installing: None,
             forwarding: Forwarding::default(),
             health: Health::default(),
             random: Random::new(config.seed ^ 0x6d65_6d62),

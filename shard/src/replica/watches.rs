@@ -189,6 +189,7 @@ impl<M: PageMap> Replica<M> {
     /// The state was opened at this revision.
     pub(super) fn reset_watches(&mut self) {
         let (revision, compact_revision) = (self.engine.revision(), self.compacted_to());
+        self.watches.catch_up.abort(&mut self.watches.registry);
         self.watches.registry.reset(revision, compact_revision);
     }
 

@@ -1,0 +1,126 @@
+//! A received state takes the place of the own one.
+//!
+//! Invariants: in this order: the side file durable, the record in the WAL durable, the pages copied
+//! and durable, the meta page durable, the store opened again; from the record on nothing reads the
+//! own pages, and nothing is applied; after a crash at any moment a start does the copying again or
+//! finds it done. Source: storage.md, State transfer 1; the contract in raft/src/lib.rs, 3.
+
+use std::sync::Arc;
+
+use engine::page::map::PageMap;
+use engine::transfer::directory::Directory;
+use engine::wal::position::GroupId;
+use engine::wal::record::Install;
+use raft::{ReadyNumber, Snapshot};
+
+use super::{DEFAULT_GROUP, Replica};
+use crate::effect::{Effect, Effects, LogLevel};
+use crate::wal::ShardWal;
+
+/// The state that is being installed.
+#[derive(Debug)]
+pub(super) struct Installing {
+    directory: Box<Directory>,
+    snapshot: Snapshot,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The record waits for its Ready to be durable.
+    Recording(ReadyNumber),
+    /// It is durable: the copying may begin.
+    Recorded,
+    Copying,
+    WritingMeta,
+}
+
+impl Installing {
+    /// A Ready and all before it are durable.
+    pub fn on_persisted(&mut self, number: ReadyNumber) {
+        if let Stage::Recording(awaited) = self.stage
+            && awaited <= number
+        {
+            self.stage = Stage::Recorded;
+        }
+    }
+}
+
+impl<M: PageMap> Replica<M> {
+    /// Whether the own pages may not be looked at.
+    pub(super) fn is_installing(&self) -> bool {
+        self.installing.is_some()
+    }
+
+    /// Raft replaced its log by the state that was received: what the WAL is to say of it.
+    pub(super) fn begin_install(&mut self, snapshot: Snapshot, number: ReadyNumber) -> Install {
+        let directory = self.receiving.take_held().expect("Raft takes what it was offered");
+        assert!(self.installing.is_none());
+        assert!(!self.checkpoint.is_under_way(), "the own pages are at rest");
+        assert!(snapshot.last.index.0 == directory.last.index);
+        let install = directory.install();
+        // What was committed and not applied is in it.
+        self.committed.clear();
+        self.events.clear();
+        self.installing = Some(Installing { directory, snapshot, stage: Stage::Recording(number) });
+        install
+    }
+
+    /// Begins the copying once the record is durable.
+    pub(super) fn run_install(&mut self, fx: &mut Effects) {
+        let Some(installing) = &mut self.installing else { return };
+        if installing.stage == Stage::Recorded {
+            installing.stage = Stage::Copying;
+            fx.push(Effect::PagesInstall { runs: installing.directory.runs.clone() });
+        }
+    }
+
+    /// The pages lie in their places: the meta page makes them count.
+    pub fn on_pages_installed(&mut self, fx: &mut Effects) {
+        let installing = self.installing.as_mut().expect("pages are installed once");
+        assert!(installing.stage == Stage::Copying);
+        installing.stage = Stage::WritingMeta;
+        let meta = installing.directory.meta();
+        let bytes = Arc::from(installing.directory.meta_page.as_slice());
+        fx.push(Effect::MetaWrite { interval: meta.interval, slot: meta.slot(), bytes });
+    }
+
+    /// The meta page is durable: the store goes on from there.
+    pub(super) fn on_install_durable(
+        &mut self,
+        interval: u64,
+        wal: &mut ShardWal,
+        fx: &mut Effects,
+    ) {
+        let installing = self.installing.take().expect("the caller looked at it");
+        assert!(installing.stage == Stage::WritingMeta);
+        let Installing { directory, snapshot, .. } = installing;
+        let meta = directory.meta();
+        assert!(meta.interval == interval);
+        if let Err(error) = self.engine.reopen(&meta) {
+            panic!("the state that was just installed cannot be opened: {error}");
+        }
+        assert!(self.engine.applied_index() == directory.last.index);
+        wal.append_installed(GroupId(DEFAULT_GROUP));
+        fx.push(Effect::SideDiscard);
+        self.receiving.on_side_discarded();
+        self.checkpoint.on_installed(directory.last, snapshot.configuration, directory.meta_page);
+        self.may_have_broken_pages = true;
+        self.on_members_changed();
+        self.reset_watches();
+        self.restart_leases();
+        // What was proposed here may be in it: nobody is told, its time runs out.
+        self.background.on_role_change();
+        self.tell_health(false);
+        self.needs_step = true;
+        let fields = vec![
+            ("index", directory.last.index.to_string()),
+            ("revision", self.engine.revision().to_string()),
+        ];
+        let message = "installed the state of the cluster".to_string();
+        fx.push(Effect::Log { level: LogLevel::Info, message, fields });
+        if self.removed_ids().contains(&self.config.member_id) {
+            self.on_removed(fx);
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! State transfer, the receiver's side: a checkpoint of another member into the side file.
+//!
+//! Invariants: the own pages go on serving and do not change meanwhile (no interval ends, so what
+//! was found equal stays so); what is asked for and not yet synced is bounded; an attempt that comes
+//! to nothing leaves what it received to the next one in this process; Raft hears of the state only
+//! when all of it, and the list of what lies where, is durable in the side file.
+//! Source: storage.md, State transfer 1; replication.md, Damage 3.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::page::map::{PAGE_SIZE_BYTES, PageMap};
+use engine::transfer::directory::Directory;
+use engine::transfer::sink::{Sink, TransferError};
+use engine::wal::record::EntryId;
+use net::peer::{PageRun, PageWanted, PeerMessage};
+use raft::{Body, Configuration, Message, ReplicaId, Role, Snapshot};
+
+use super::{DEFAULT_GROUP, Replica};
+use crate::effect::{Effect, Effects, LogLevel};
+use crate::input::ConnectionId;
+use crate::peers::Peers;
+
+/// An attempt without news for so long is given up.
+const SILENCE_US: u64 = 5_000_000;
+/// Pages asked for in one request.
+const REQUEST_PAGES_MAX: u32 = 64;
+/// Runs in one request.
+const REQUEST_RUNS_MAX: usize = 64;
+/// Requests on their way.
+const REQUESTS_MAX: usize = 4;
+/// Pages of the walk in one step: each may be read and compared with its checksum.
+const WALK_PAGES_MAX: usize = 512;
+/// Bytes written to the side file after which they are synced.
+const SYNC_SIZE_BYTES: usize = 8 << 20;
+/// Bytes in the side file that are not known to be synced; nothing more is asked for above.
+const UNSYNCED_SIZE_BYTES_MAX: usize = 32 << 20;
+
+/// The transfer to this member.
+#[derive(Debug, Default)]
+pub(super) struct Receiving {
+    /// Who said that it is needed.
+    wanted_from: Option<u64>,
+    attempt: Option<Attempt>,
+    sink: Sink,
+    /// The side file has something in it.
+    is_side_used: bool,
+    next_request: u64,
+    sync_number: u64,
+    /// Syncs on their way: number and bytes.
+    syncs: Vec<(u64, usize)>,
+    unsynced_size_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    from: u64,
+    connection: Option<ConnectionId>,
+    phase: Phase,
+    heard_us: u64,
+    /// The own pages are at rest, and all that was ordered of them is done, when this sync is.
+    barrier: Option<u64>,
+    last: EntryId,
+    configuration: Configuration,
+    /// Requests on their way.
+    requests: Vec<u64>,
+    pages_received: u64,
+    started_us: u64,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Waiting for the connection, or for the meta page.
+    Aiming,
+    /// Walking and asking.
+    Fetching,
+    /// All is written; this sync makes it durable.
+    Syncing { number: u64, directory: Box<Directory> },
+    /// All is durable: the leader's word is awaited.
+    Held { directory: Box<Directory> },
+}
+
+impl Receiving {
+    /// Whether the own pages have to stay as they are.
+    pub fn holds_pages(&self) -> bool {
+        self.attempt.is_some()
+    }
+
+    /// When an attempt is given up.
+    pub fn next_wake_us(&self) -> Option<u64> {
+        self.attempt.as_ref().map(|attempt| attempt.heard_us + SILENCE_US)
+    }
+
+    /// Whether this is the connection of the attempt, or the dial or handshake for it.
+    pub fn is_own(&self, member: u64, connection: Option<ConnectionId>) -> bool {
+        let own = |attempt: &Attempt| {
+            let is_opening = attempt.connection.is_none() && matches!(attempt.phase, Phase::Aiming);
+            attempt.from == member && (is_opening || attempt.connection == connection)
+        };
+        self.attempt.as_ref().is_some_and(own)
+    }
+
+    /// Nothing is left of the side file.
+    pub fn on_side_discarded(&mut self) {
+        self.is_side_used = false;
+        self.sink = Sink::default();
+    }
+
+    /// The directory of a state that is held in full.
+    pub fn take_held(&mut self) -> Option<Box<Directory>> {
+        let attempt = self.attempt.take()?;
+        self.sink = Sink::default();
+        match attempt.phase {
+            Phase::Held { directory } => Some(directory),
+            _ => None,
+        }
+    }
+}
+
+impl<M: PageMap> Replica<M> {
+    /// A leader says that this member lacks what only its pages hold.
+    pub(super) fn on_snapshot_notice(&mut self, from: u64, snapshot: &Snapshot) {
+        if self.raft.commit() < snapshot.last.index && !self.is_installing() {
+            self.receiving.wanted_from = Some(from);
+        }
+    }
+
+    /// One more step of the transfer to this member, if there is one.
+    pub(super) fn run_receiving(&mut self, peers: &mut Peers, fx: &mut Effects) {
+        if self.receiving.attempt.is_none() {
+            return self.maybe_begin_attempt(peers, fx);
+        }
+        let attempt = self.receiving.attempt.as_ref().expect("just looked at");
+        if attempt.heard_us + SILENCE_US <= self.now_us {
+            return self.end_attempt("nothing came for too long", peers, fx);
+        }
+        if attempt.last.index != 0 && attempt.last.index <= self.raft.commit().0 {
+            // Entries came after all.
+            return self.give_up_side(peers, fx);
+        }
+        match attempt.phase {
+            Phase::Fetching if attempt.barrier.is_none() => self.fetch(peers, fx),
+            Phase::Held { .. } => self.offer_held(),
+            Phase::Aiming | Phase::Fetching | Phase::Syncing { .. } => {}
+        }
+    }
+
+    fn maybe_begin_attempt(&mut self, peers: &mut Peers, fx: &mut Effects) {
+        let Some(from) = self.receiving.wanted_from else { return };
+        if self.checkpoint.is_under_way() {
+            // Its pages are being written: what the file holds is known when it is done.
+            return;
+        }
+        self.receiving.wanted_from = None;
+        if !peers.dial_transfer(from, fx) {
+            return;
+        }
+        self.checkpoint.stop_punching();
+        self.receiving.is_side_used = true;
+        let barrier = Some(self.sync_side(fx));
+        self.receiving.attempt = Some(Attempt {
+            from,
+            connection: None,
+            phase: Phase::Aiming,
+            heard_us: self.now_us,
+            barrier,
+            last: EntryId::default(),
+            configuration: Configuration::default(),
+            requests: Vec::new(),
+            pages_received: 0,
+            started_us: self.now_us,
+        });
+        let fields = vec![("from", format!("\"{from:x}\""))];
+        let message = "fetching the state of the cluster from a member".to_string();
+        fx.push(Effect::Log { level: LogLevel::Info, message, fields });
+    }
+
+    /// The connection for a transfer is open; false if it is another member that wants one.
+    pub(super) fn on_receiving_opened(
+        &mut self,
+        member: u64,
+        connection: ConnectionId,
+        peers: &mut Peers,
+        fx: &mut Effects,
+    ) {
+        let now_us = self.now_us;
+        let Some(attempt) = &mut self.receiving.attempt else { return };
+        if attempt.from != member || attempt.connection.is_some() || !peers.is_dialed(connection) {
+            return;
+        }
+        attempt.connection = Some(connection);
+        attempt.heard_us = now_us;
+        if peers.send_by(connection, DEFAULT_GROUP, &PeerMessage::MetaRequest).is_err() {
+            self.end_attempt("the connection takes nothing", peers, fx);
+        }
+    }
+
+    /// The attempt's connection ended.
+    pub(super) fn on_receiving_closed(&mut self, peers: &mut Peers, fx: &mut Effects) {
+        let attempt = self.receiving.attempt.as_mut().expect("the caller asked whose it is");
+        attempt.connection = None;
+        if !matches!(attempt.phase, Phase::Syncing { .. } | Phase::Held { .. }) {
+            self.end_attempt("the connection ended", peers, fx);
+        }
+    }
+
+    /// The sender names its newest checkpoint.
+    pub(super) fn on_meta(
+        &mut self,
+        connection: ConnectionId,
+        last: raft::EntryId,
+        configuration: Configuration,
+        page: &Bytes,
+        peers: &mut Peers,
+        fx: &mut Effects,
+    ) {
+        let own_interval = self.engine.store().durable_interval();
+        let now_us = self.now_us;
+        let Some(attempt) = &mut self.receiving.attempt else { return };
+        if attempt.connection != Some(connection) || !matches!(attempt.phase, Phase::Aiming) {
+            return;
+        }
+        if last.index.0 <= attempt.last.index {
+            // It lost pages of its newest checkpoint: another member may have them.
+            return self.end_attempt("the sender lacks pages of its own checkpoint", peers, fx);
+        }
+        let aimed = self.receiving.sink.aim(page, DEFAULT_GROUP, own_interval);
+        let names_it = |sink: &Sink| {
+            sink.meta().is_some_and(|meta| {
+                meta.applied_index == last.index.0 && own_interval < meta.interval
+            })
+        };
+        if aimed.is_err() || !names_it(&self.receiving.sink) || configuration.voters.is_empty() {
+            return self.end_attempt("the sender's checkpoint makes no sense", peers, fx);
+        }
+        attempt.heard_us = now_us;
+        attempt.last = EntryId { index: last.index.0, term: last.term.0 };
+        attempt.configuration = configuration;
+        attempt.requests.clear();
+        attempt.phase = Phase::Fetching;
+    }
+
+    /// Pages came that were asked for.
+    pub(super) fn on_pages(
+        &mut self,
+        connection: ConnectionId,
+        sequence: u64,
+        pages: &[PageRun],
+        peers: &mut Peers,
+        fx: &mut Effects,
+    ) {
+        let now_us = self.now_us;
+        let Some(attempt) = &mut self.receiving.attempt else { return };
+        if attempt.connection != Some(connection) {
+            return;
+        }
+        // An answer to what was asked for an earlier target is not waited for any more.
+        let Some(slot) = attempt.requests.iter().position(|known| *known == sequence) else {
+            return;
+        };
+        attempt.requests.swap_remove(slot);
+        attempt.heard_us = now_us;
+        let mut is_gone = false;
+        for run in pages {
+            let Some(bytes) = &run.bytes else {
+                is_gone = true;
+                continue;
+            };
+            if let Err(error) = self.receiving.sink.receive(run.first, bytes) {
+                let why = format!("what came cannot be used: {error}");
+                return self.end_attempt(&why, peers, fx);
+            }
+            attempt.pages_received += (bytes.len() / PAGE_SIZE_BYTES) as u64;
+            self.receiving.is_side_used = true;
+            self.receiving.unsynced_size_bytes += bytes.len();
+            fx.push(Effect::SideWrite { first: run.first.0, bytes: Arc::from(&bytes[..]) });
+        }
+        if is_gone {
+            attempt.phase = Phase::Aiming;
+            attempt.requests.clear();
+            if peers.send_by(connection, DEFAULT_GROUP, &PeerMessage::MetaRequest).is_err() {
+                self.end_attempt("the connection takes nothing", peers, fx);
+            }
+        }
+    }
+
+    /// A sync of the side file is done.
+    pub(super) fn on_side_synced(&mut self, number: u64) {
+        let slot = self.receiving.syncs.iter().position(|(known, _)| *known == number);
+        let (_, size_bytes) = self.receiving.syncs.remove(slot.expect("a sync is answered once"));
+        assert!(size_bytes <= self.receiving.unsynced_size_bytes);
+        self.receiving.unsynced_size_bytes -= size_bytes;
+        let Some(attempt) = &mut self.receiving.attempt else { return };
+        attempt.heard_us = self.now_us;
+        attempt.barrier = attempt.barrier.filter(|awaited| *awaited != number);
+        let phase = std::mem::replace(&mut attempt.phase, Phase::Aiming);
+        attempt.phase = match phase {
+            Phase::Syncing { number: last, directory } if last == number => {
+                Phase::Held { directory }
+            }
+            other => other,
+        };
+    }
+
+    /// Walks on and asks for what is lacking, within the bounds.
+    fn fetch(&mut self, peers: &mut Peers, fx: &mut Effects) {
+        let walked = self.receiving.sink.walk(self.engine.store().map(), WALK_PAGES_MAX);
+        match walked {
+            Ok(is_more) => self.needs_step |= is_more,
+            Err(error) => return self.end_useless(error, peers, fx),
+        }
+        self.maybe_sync_side(fx);
+        let receiving = &mut self.receiving;
+        let attempt = receiving.attempt.as_mut().expect("the caller looked at it");
+        let Some(connection) = attempt.connection else { return };
+        while attempt.requests.len() < REQUESTS_MAX
+            && receiving.unsynced_size_bytes < UNSYNCED_SIZE_BYTES_MAX
+        {
+            let mut wanted = Vec::new();
+            receiving.sink.take_wanted(REQUEST_PAGES_MAX, REQUEST_RUNS_MAX, &mut wanted);
+            if wanted.is_empty() {
+                break;
+            }
+            let run = |run: &engine::transfer::Wanted| PageWanted {
+                first: run.first,
+                count: run.count,
+                checksum: run.checksum,
+            };
+            let pages = wanted.iter().map(run).collect();
+            receiving.next_request += 1;
+            let sequence = receiving.next_request;
+            let request = PeerMessage::PageRequest { sequence, pages };
+            if peers.send_by(connection, DEFAULT_GROUP, &request).is_err() {
+                return self.end_attempt("the connection takes nothing", peers, fx);
+            }
+            attempt.requests.push(sequence);
+        }
+        if receiving.sink.is_complete() {
+            self.finish_side(peers, fx);
+        }
+    }
+
+    /// Everything is here: the list of it goes behind the pages, and all becomes durable.
+    fn finish_side(&mut self, peers: &mut Peers, fx: &mut Effects) {
+        let receiving = &mut self.receiving;
+        let runs = match receiving.sink.runs() {
+            Ok(runs) => runs,
+            Err(error) => return self.end_useless(error, peers, fx),
+        };
+        let attempt = receiving.attempt.as_mut().expect("the caller looked at it");
+        let page = receiving.sink.meta_page().expect("a complete walk has a target");
+        let directory = Directory { last: attempt.last, meta_page: page.to_vec(), runs };
+        for (first, bytes) in directory.encode() {
+            receiving.unsynced_size_bytes += bytes.len();
+            fx.push(Effect::SideWrite { first, bytes });
+        }
+        receiving.is_side_used = true;
+        let number = self.sync_side(fx);
+        let attempt = self.receiving.attempt.as_mut().expect("the caller looked at it");
+        attempt.phase = Phase::Syncing { number, directory: Box::new(directory) };
+        let fields = vec![
+            ("pages", attempt.pages_received.to_string()),
+            ("index", attempt.last.index.to_string()),
+            ("took-ms", ((self.now_us - attempt.started_us) / 1_000).to_string()),
+        ];
+        let message = "fetched the state of the cluster".to_string();
+        fx.push(Effect::Log { level: LogLevel::Info, message, fields });
+        if let Some(connection) = attempt.connection.take() {
+            peers.close(connection, fx);
+        }
+    }
+
+    fn maybe_sync_side(&mut self, fx: &mut Effects) {
+        let synced: usize = self.receiving.syncs.iter().map(|(_, size_bytes)| size_bytes).sum();
+        if SYNC_SIZE_BYTES <= self.receiving.unsynced_size_bytes - synced {
+            self.sync_side(fx);
+        }
+    }
+
+    fn sync_side(&mut self, fx: &mut Effects) -> u64 {
+        let receiving = &mut self.receiving;
+        let synced: usize = receiving.syncs.iter().map(|(_, size_bytes)| size_bytes).sum();
+        receiving.sync_number += 1;
+        let number = receiving.sync_number;
+        receiving.syncs.push((number, receiving.unsynced_size_bytes - synced));
+        fx.push(Effect::SideSync { number });
+        number
+    }
+
+    /// The state is held: Raft is told in the name of who leads now, whoever sent it.
+    fn offer_held(&mut self) {
+        let soft = self.raft.soft_state();
+        let Some(leader) = soft.leader else { return };
+        let own = ReplicaId(self.config.member_id);
+        if soft.role != Role::Follower || leader == own {
+            return;
+        }
+        let attempt = self.receiving.attempt.as_mut().expect("the caller looked at it");
+        attempt.heard_us = self.now_us;
+        let EntryId { index, term } = attempt.last;
+        let last = raft::EntryId { index: raft::Index(index), term: raft::Term(term) };
+        let configuration = attempt.configuration.clone();
+        let body = Body::Snapshot { snapshot: Snapshot { last, configuration } };
+        let message = Message { from: leader, to: own, term: soft.term, body };
+        // A tree that is being replaced is not one to lead with.
+        self.tell_health(true);
+        if self.raft.step(message).is_err() {
+            // It contradicts what is known here: the next checkpoint may not.
+            self.receiving.attempt = None;
+            self.receiving.sink = Sink::default();
+        }
+    }
+
+    /// After Raft had its say: a state that it does not want is given up.
+    pub(super) fn drop_unwanted(&mut self, peers: &mut Peers, fx: &mut Effects) {
+        let is_old = |attempt: &Attempt| attempt.last.index <= self.raft.commit().0;
+        let Some(attempt) = &self.receiving.attempt else { return };
+        if matches!(attempt.phase, Phase::Held { .. }) && is_old(attempt) {
+            self.give_up_side(peers, fx);
+        }
+    }
+
+    /// What was received is not needed any more.
+    fn give_up_side(&mut self, peers: &mut Peers, fx: &mut Effects) {
+        self.close_attempt(peers, fx);
+        self.receiving.sink = Sink::default();
+        if std::mem::take(&mut self.receiving.is_side_used) {
+            fx.push(Effect::SideDiscard);
+        }
+    }
+
+    /// What was sent is no checkpoint: nothing of it is kept.
+    fn end_useless(&mut self, error: TransferError, peers: &mut Peers, fx: &mut Effects) {
+        self.end_attempt(&format!("what came cannot be used: {error}"), peers, fx);
+        self.receiving.sink = Sink::default();
+    }
+
+    /// The attempt came to nothing: the leader notices, and says again that it is needed.
+    fn end_attempt(&mut self, why: &str, peers: &mut Peers, fx: &mut Effects) {
+        let Some(attempt) = &self.receiving.attempt else { return };
+        let fields = vec![
+            ("from", format!("\"{:x}\"", attempt.from)),
+            ("pages", attempt.pages_received.to_string()),
+            ("reason", format!("\"{why}\"")),
+        ];
+        let message = "fetching the state of the cluster was interrupted".to_string();
+        fx.push(Effect::Log { level: LogLevel::Info, message, fields });
+        self.close_attempt(peers, fx);
+    }
+
+    fn close_attempt(&mut self, peers: &mut Peers, fx: &mut Effects) {
+        let connection = self.receiving.attempt.take().and_then(|attempt| attempt.connection);
+        if let Some(connection) = connection {
+            peers.close(connection, fx);
+        }
+    }
+}
