@@ -85,6 +85,12 @@ impl Client {
         Client { channel }
     }
 
+    /// Connects with the first call, and again with the next one after a connection was lost.
+    pub fn lazy(url: &str) -> Client {
+        let endpoint = Endpoint::from_shared(url.to_owned()).unwrap();
+        Client { channel: endpoint.connect_timeout(CONNECT_PATIENCE).connect_lazy() }
+    }
+
     fn grpc(&self) -> Grpc<Channel> {
         Grpc::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
     }

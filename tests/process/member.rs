@@ -1,7 +1,7 @@
 //! One member of one cluster as a process.
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,14 @@ pub struct Member {
     program: Program,
     flags: Vec<String>,
     directory: TempDir,
+    name: String,
     ports: Ports,
+    /// The network namespace it runs in, if not the test's own.
+    namespace: Option<String>,
+    /// `--initial-cluster`; without one it is a cluster by itself.
+    initial_cluster: Option<String>,
+    /// Whether that cluster exists already.
+    is_joining: bool,
     prepare: Option<Prepare>,
     /// `None` until the first start.
     child: Option<Child>,
@@ -108,11 +115,47 @@ impl Member {
             program: program.clone(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             directory: TempDir::new().expect("a temporary directory can be made"),
+            name: "default".to_owned(),
             ports: Ports::free(),
+            namespace: None,
+            initial_cluster: None,
+            is_joining: false,
             prepare: None,
             child: None,
             log: LogCapture::default(),
         }
+    }
+
+    /// From the next start on, the process has this name.
+    pub fn change_name(&mut self, name: &str) {
+        name.clone_into(&mut self.name);
+    }
+
+    /// From the next start on, the process runs in a network namespace that has this address.
+    pub fn change_network(&mut self, namespace: &str, host: &str) {
+        self.namespace = Some(namespace.to_owned());
+        host.clone_into(&mut self.ports.host);
+    }
+
+    /// From the next start on, the process is told of this cluster, which exists or is founded.
+    pub fn change_cluster(&mut self, initial_cluster: &str, is_joining: bool) {
+        self.initial_cluster = Some(initial_cluster.to_owned());
+        self.is_joining = is_joining;
+    }
+
+    /// From the next start on, the process gets this flag too.
+    pub fn add_flag(&mut self, flag: &str) {
+        self.flags.push(flag.to_owned());
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it is in the flag `--initial-cluster`.
+    pub fn in_initial_cluster(&self) -> String {
+        format!("{}={}", self.name, self.peer_url())
     }
 
     /// From the next start on, the process runs this program.
@@ -141,17 +184,17 @@ impl Member {
 
     /// Where clients connect.
     pub fn client_url(&self) -> String {
-        url(self.ports.client)
+        self.ports.url(self.ports.client)
     }
 
     /// Where peers would connect.
     pub fn peer_url(&self) -> String {
-        url(self.ports.peer)
+        self.ports.url(self.ports.peer)
     }
 
     /// Where clients of corestone's own protocol connect.
-    pub fn binary_address(&self) -> (&'static str, u16) {
-        ("127.0.0.1", self.ports.binary)
+    pub fn binary_address(&self) -> (&str, u16) {
+        (&self.ports.host, self.ports.binary)
     }
 
     /// The program that serves.
@@ -257,7 +300,7 @@ impl Member {
     /// When one still runs.
     pub fn spawn(&mut self) {
         assert!(!self.is_running(), "a member is stopped before it is started again");
-        let mut command = command(&self.program, self.directory.path(), &self.ports, &self.flags);
+        let mut command = self.command();
         if let Some(prepare) = self.prepare {
             prepare(&mut command);
         }
@@ -265,6 +308,51 @@ impl Member {
         let stderr = child.stderr.take().expect("standard error is a pipe");
         self.log = LogCapture::start(stderr);
         self.child = Some(child);
+    }
+
+    fn command(&self) -> Command {
+        let path = match &self.program {
+            Program::Corestone(_) => corestone_binary(),
+            Program::Etcd(path) => path,
+        };
+        let mut command = match &self.namespace {
+            None => Command::new(path),
+            Some(namespace) => {
+                // It becomes the program: the process id is the member's.
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(path);
+                command
+            }
+        };
+        if let Program::Corestone(driver) = &self.program {
+            command.arg(driver.flag());
+            let binary_url = self.ports.url(self.ports.binary);
+            command.arg(format!("--listen-binary-urls={binary_url}"));
+        }
+        let (client_url, peer_url) = (self.client_url(), self.peer_url());
+        let alone = self.in_initial_cluster();
+        let initial_cluster = self.initial_cluster.as_ref().unwrap_or(&alone);
+        let state = if self.is_joining { "existing" } else { "new" };
+        command
+            .arg(format!("--data-dir={}", self.data_directory().display()))
+            .arg(format!("--name={}", self.name))
+            .arg(format!("--listen-client-urls={client_url}"))
+            .arg(format!("--advertise-client-urls={client_url}"))
+            .arg(format!("--listen-peer-urls={peer_url}"))
+            .arg(format!("--initial-advertise-peer-urls={peer_url}"))
+            .arg(format!("--initial-cluster={initial_cluster}"))
+            .arg(format!("--initial-cluster-state={state}"))
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        for (name, _) in std::env::vars_os() {
+            // Both programs take their flags from the environment too.
+            if name.to_str().is_some_and(|name| name.starts_with("ETCD_")) {
+                command.env_remove(name);
+            }
+        }
+        command
     }
 }
 
@@ -281,40 +369,10 @@ impl Drop for Member {
     }
 }
 
-fn command(program: &Program, directory: &Path, ports: &Ports, flags: &[String]) -> Command {
-    let mut command = match program {
-        Program::Corestone(driver) => {
-            let mut command = Command::new(corestone_binary());
-            command.arg(driver.flag());
-            command.arg(format!("--listen-binary-urls={}", url(ports.binary)));
-            command
-        }
-        Program::Etcd(path) => Command::new(path),
-    };
-    let (client_url, peer_url) = (url(ports.client), url(ports.peer));
-    command
-        .arg(format!("--data-dir={}", directory.join("data").display()))
-        .arg("--name=default")
-        .arg(format!("--listen-client-urls={client_url}"))
-        .arg(format!("--advertise-client-urls={client_url}"))
-        .arg(format!("--listen-peer-urls={peer_url}"))
-        .arg(format!("--initial-advertise-peer-urls={peer_url}"))
-        .arg(format!("--initial-cluster=default={peer_url}"))
-        .args(flags)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    for (name, _) in std::env::vars_os() {
-        // Both programs take their flags from the environment too.
-        if name.to_str().is_some_and(|name| name.starts_with("ETCD_")) {
-            command.env_remove(name);
-        }
-    }
-    command
-}
-
-/// Where a member listens, all on loopback.
+/// Where a member listens.
 struct Ports {
+    /// Loopback, unless it is in a network namespace of its own.
+    host: String,
     client: u16,
     peer: u16,
     binary: u16,
@@ -327,12 +385,12 @@ impl Ports {
         let listeners = [bind(), bind(), bind()];
         let [client, peer, binary] = listeners
             .map(|listener| listener.local_addr().expect("a bound socket has an address").port());
-        Ports { client, peer, binary }
+        Ports { host: "127.0.0.1".to_owned(), client, peer, binary }
     }
-}
 
-fn url(port: u16) -> String {
-    format!("http://127.0.0.1:{port}")
+    fn url(&self, port: u16) -> String {
+        format!("http://{}:{port}", self.host)
+    }
 }
 
 /// What a member of either program logs when clients may connect.

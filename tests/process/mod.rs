@@ -6,9 +6,11 @@
 //! etcd, so that one list of requests can be put to both.
 
 mod binary;
+mod cluster;
 mod log_capture;
 mod member;
 
 pub use binary::{corestone_binary, etcd_binary, find_on_path};
+pub use cluster::Cluster;
 pub use log_capture::LogCapture;
 pub use member::{IoDriver, Member, Prepare, Program, StartError};
