@@ -86,6 +86,7 @@ impl Client {
     }
 
     /// Connects with the first call, and again with the next one after a connection was lost.
+    #[allow(dead_code, reason = "for tests of several members, which share this file")]
     pub fn lazy(url: &str) -> Client {
         let endpoint = Endpoint::from_shared(url.to_owned()).unwrap();
         Client { channel: endpoint.connect_timeout(CONNECT_PATIENCE).connect_lazy() }

@@ -34,7 +34,7 @@ pub fn check() {
 }
 
 async fn compare(seed: u64, [corestone, etcd]: &[Member; 2]) {
-    let mut runners = [Runner::connect(corestone).await, Runner::connect(etcd).await];
+    let mut runners = [Runner::connect(corestone, false).await, Runner::connect(etcd, false).await];
     for runner in &mut runners {
         runner.begin().await;
     }

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use ::tests::process::{LogCapture, Member, Program, find_on_path};
+use ::tests::process::{Cluster, LogCapture, Member, Program, find_on_path};
 
 use crate::client::Client;
 use crate::print::without_ports;
 use crate::read::id;
-use crate::script::{Item, Script, Step, conclude, script_path};
+use crate::script::{Script, Step, conclude, script_path};
 
 /// etcdctl of a release: `3.4` is what Debian installs, `3.7` is named by the environment.
 pub fn etcdctl_binary(release: &str) -> Option<PathBuf> {
@@ -40,25 +40,49 @@ pub fn check(release: &str, program: &Program) {
     let text = std::fs::read_to_string(script_path(&name)).unwrap();
     let mut script = Script::parse(&text);
     let member = Member::start(program, &[]);
-    let mut shell = Shell::new(tool, &member);
+    let differences = run_script(&mut script, &mut Shell::new(tool, &member), program);
+    conclude(&name, program, &script, &differences);
+}
+
+/// Runs the release's script through each of three members, each of a fresh cluster; what it prints
+/// about members is left out.
+///
+/// # Panics
+/// With all differences, when there are any.
+pub fn check_each_of_three(release: &str, program: &Program) {
+    let Some(tool) = etcdctl_binary(release) else {
+        println!("skipped: no etcdctl {release} on the path, nor in CORESTONE_TEST_ETCDCTL");
+        return;
+    };
+    let name = format!("etcdctl-{release}");
+    let text = std::fs::read_to_string(script_path(&name)).unwrap();
+    let mut script = Script::parse(&text);
+    script.leave_out(&["the member"]);
     let mut differences = Vec::new();
-    let mut case = String::new();
-    for item in &mut script.items {
-        match item {
-            Item::Text(_) => {}
-            Item::Case { name, .. } => case.clone_from(name),
-            Item::Step(step) => {
-                let answer = shell.run(step);
-                let expected = step.expected(program);
-                if *expected != answer {
-                    let found = format!("case {case}, {}", step.difference(expected, &answer));
-                    differences.push(found);
-                }
-                step.recorded = answer;
-            }
-        }
+    for number in 0..3 {
+        let cluster = Cluster::start(program, 3, &[]);
+        let mut shell = Shell::new(tool.clone(), &cluster.members()[number]);
+        let found = run_script(&mut script, &mut shell, program);
+        differences
+            .extend(found.into_iter().map(|text| format!("through member {number}: {text}")));
     }
     conclude(&name, program, &script, &differences);
+}
+
+fn run_script(script: &mut Script, shell: &mut Shell, program: &Program) -> Vec<String> {
+    let mut differences = Vec::new();
+    for case in script.cases_mut() {
+        for step in case.steps {
+            let answer = shell.run(step);
+            let expected = step.expected(program);
+            if *expected != answer {
+                let found = format!("case {}, {}", case.name, step.difference(expected, &answer));
+                differences.push(found);
+            }
+            step.recorded = answer;
+        }
+    }
+    differences
 }
 
 struct Shell {

@@ -67,6 +67,43 @@ tests! {
     fn watch(program) { script::check("watch", program) }
 }
 
+/// The same list through each of three members in turn: it makes no difference who leads.
+mod three_members {
+    use super::{IoDriver, Program, etcdctl, script};
+
+    const PROGRAM: Program = Program::Corestone(IoDriver::Auto);
+
+    macro_rules! scripts {
+        ($($name:ident without $skipped:expr;)+) => {
+            $(#[test] fn $name() {
+                script::check_each_of_three(stringify!($name), &PROGRAM, &$skipped);
+            })+
+        };
+    }
+
+    scripts! {
+        compaction without [];
+        http without [];
+        kubernetes without [];
+        kv without [];
+        lease without [];
+        // They show one member alone.
+        maintenance without ["members", "leadership"];
+        txn without [];
+        watch without [];
+    }
+
+    #[test]
+    fn etcdctl_3_4() {
+        etcdctl::check_each_of_three("3.4", &PROGRAM);
+    }
+
+    #[test]
+    fn etcdctl_3_7() {
+        etcdctl::check_each_of_three("3.7", &PROGRAM);
+    }
+}
+
 #[test]
 fn random_requests_are_answered_as_by_etcd() {
     differential::check();

@@ -16,6 +16,8 @@ pub struct Frame {
     pub member_id: u64,
     /// Revision of the store when the case began.
     pub base_revision: i64,
+    /// Any member may lead, not only the one that is asked.
+    pub is_of_several: bool,
 }
 
 impl Frame {
@@ -103,7 +105,8 @@ impl Frame {
         let text = match (field.full_name(), value) {
             (name, Value::I64(revision)) if REVISIONS.contains(&name) => self.revision(*revision),
             (name, Value::U64(id)) if MEMBER_IDS.contains(&name) => {
-                if *id == self.member_id {
+                let is_leader = name == LEADER && self.is_of_several && *id != 0;
+                if *id == self.member_id || is_leader {
                     "this".to_owned()
                 } else {
                     format!("other {id:x}")
@@ -203,11 +206,9 @@ const REVISIONS: [&str; 6] = [
     "etcdserverpb.HashKVResponse.hash_revision",
     "v3electionpb.LeaderKey.rev",
 ];
-const MEMBER_IDS: [&str; 3] = [
-    "etcdserverpb.Member.ID",
-    "etcdserverpb.StatusResponse.leader",
-    "etcdserverpb.AlarmMember.memberID",
-];
+const LEADER: &str = "etcdserverpb.StatusResponse.leader";
+const MEMBER_IDS: [&str; 3] =
+    ["etcdserverpb.Member.ID", LEADER, "etcdserverpb.AlarmMember.memberID"];
 /// Numbers of which only the presence is comparable.
 const MEASURES: [&str; 8] = [
     "etcdserverpb.StatusResponse.dbSize",

@@ -115,9 +115,8 @@ impl DiskImage {
     pub fn finish_install(&mut self) {
         let Some(side) = &self.side else { return };
         let Some(install) = shard::pending_install(self) else { return self.discard_side() };
-        let mut read = |first: u64, bytes: &mut [u8]| {
-            side.read(first * PAGE_SIZE_BYTES as u64, bytes).is_ok()
-        };
+        let mut read =
+            |first: u64, bytes: &mut [u8]| side.read(first * PAGE_SIZE_BYTES as u64, bytes).is_ok();
         let Some(directory) = Directory::decode(install, &mut read) else { return };
         self.install(&directory.runs);
         let offset = directory.meta().slot() * PAGE_SIZE_BYTES as u64;

@@ -1,5 +1,7 @@
 //! What tests ask of members: who leads, what is there, whether all hold the same.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use prost_reflect::DynamicMessage;
@@ -61,6 +63,32 @@ pub fn leader(cluster: &Cluster, among: &[usize]) -> usize {
 /// The others of `all`.
 pub fn without(all: &[usize], one: usize) -> Vec<usize> {
     all.iter().copied().filter(|&member| member != one).collect()
+}
+
+/// Waits until a number among the member's metrics, one without labels, is at least this.
+///
+/// # Panics
+/// When it is not within [`PATIENCE`].
+pub fn wait_for_metric(url: &str, name: &str, at_least: u64) {
+    let begin = Instant::now();
+    let is_reached = |text: &String| {
+        let values = text.lines().filter_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        values.into_iter().any(|value: u64| at_least <= value)
+    };
+    while !metrics(url).as_ref().is_ok_and(is_reached) {
+        assert!(begin.elapsed() < PATIENCE, "{name} stays below {at_least}");
+        std::thread::sleep(RETRY_INTERVAL);
+    }
+}
+
+fn metrics(url: &str) -> std::io::Result<String> {
+    let address = url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Every member reads linearizably at one revision at least, and has the same hash at it; that

@@ -11,6 +11,7 @@ mod ask;
 mod client;
 mod disks;
 mod failover;
+mod growth;
 mod kill;
 mod leases;
 mod load;

@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn chunks_are_joined_and_numbers_told_from_the_base() {
         assert_eq!(unchunked("3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n"), "abc0123456789");
-        let frame = Frame { cluster_id: 11, member_id: 22, base_revision: 5 };
+        let frame = Frame { cluster_id: 11, member_id: 22, base_revision: 5, ..Frame::default() };
         let body =
             r#"{"cluster_id":"11","revision":"7","raft_term":"3","kvs":[{"mod_revision":"6"}]}"#;
         let told = r#"{"cluster_id":"CLUSTER","revision":"+2","raft_term":"some","kvs":[{"mod_revision":"+1"}]}"#;

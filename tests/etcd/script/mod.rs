@@ -23,9 +23,9 @@ mod run;
 
 use std::path::PathBuf;
 
-use tests::process::{Member, Program};
+use tests::process::{Cluster, Member, Program};
 
-pub use parse::{Item, Script, Step};
+pub use parse::{Case, Script, Step};
 pub use run::Runner;
 
 /// Where a script lies.
@@ -65,43 +65,74 @@ pub fn conclude(name: &str, program: &Program, script: &Script, differences: &[S
     );
 }
 
+/// Puts the script to each of three members in turn and compares every answer. Left out is what one
+/// member alone can answer: cases for a fresh store, and those of `skipped`.
+///
+/// # Panics
+/// With all differences, when there are any.
+pub fn check_each_of_three(name: &str, program: &Program, skipped: &[&str]) {
+    let text = std::fs::read_to_string(script_path(name)).unwrap();
+    let mut script = Script::parse(&text);
+    script.leave_out(skipped);
+    let flags: Vec<&str> = script.flags.iter().map(String::as_str).collect();
+    let mut cluster = Cluster::start(program, 3, &flags);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut differences = Vec::new();
+    for number in 0..cluster.size() {
+        let found = runtime.block_on(async {
+            let mut runner = Runner::connect(&cluster.members()[number], true).await;
+            let mut found = Vec::new();
+            for case in script.cases_mut() {
+                runner.begin().await;
+                found.extend(run_case(case, &mut runner, cluster.member(number), program).await);
+            }
+            found
+        });
+        differences
+            .extend(found.into_iter().map(|text| format!("through member {number}: {text}")));
+    }
+    runtime.shutdown_background();
+    conclude(name, program, &script, &differences);
+}
+
 async fn run_script(script: &mut Script, program: &Program) -> Vec<String> {
     let flags: Vec<String> = script.flags.clone();
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let mut member = Member::start(program, &flags);
-    let mut runner = Runner::connect(&member).await;
+    let mut runner = Runner::connect(&member, false).await;
     let mut differences = Vec::new();
-    let mut case = String::new();
-    let mut is_lost = false;
-    for item in &mut script.items {
-        match item {
-            Item::Text(_) => {}
-            Item::Case { name, is_absolute } => {
-                case.clone_from(name);
-                if is_lost {
-                    member = Member::start(program, &flags);
-                    runner = Runner::connect(&member).await;
-                    is_lost = false;
-                }
-                if !*is_absolute {
-                    runner.begin().await;
-                }
-            }
-            Item::Step(step) if !is_lost => {
-                let answer = runner.run(&step.command).await;
-                let expected = step.expected(program);
-                if *expected != answer {
-                    let found = format!("case {case}, {}", step.difference(expected, &answer));
-                    differences.push(found);
-                }
-                step.recorded = answer;
-                if !member.is_running() {
-                    let log = member.log().tail(12);
-                    differences.push(format!("case {case}: the process ended:\n{log}"));
-                    is_lost = true;
-                }
-            }
-            Item::Step(_) => {}
+    for case in script.cases_mut() {
+        if !member.is_running() {
+            member = Member::start(program, &flags);
+            runner = Runner::connect(&member, false).await;
+        }
+        if !case.is_absolute {
+            runner.begin().await;
+        }
+        differences.extend(run_case(case, &mut runner, &mut member, program).await);
+    }
+    differences
+}
+
+/// The steps of one case, to its end or to that of the process.
+async fn run_case(
+    case: Case<'_>,
+    runner: &mut Runner,
+    member: &mut Member,
+    program: &Program,
+) -> Vec<String> {
+    let mut differences = Vec::new();
+    for step in case.steps {
+        let answer = runner.run(&step.command).await;
+        let expected = step.expected(program);
+        if *expected != answer {
+            differences.push(format!("case {}, {}", case.name, step.difference(expected, &answer)));
+        }
+        step.recorded = answer;
+        if !member.is_running() {
+            let log = member.log().tail(12);
+            differences.push(format!("case {}: the process ended:\n{log}", case.name));
+            break;
         }
     }
     differences

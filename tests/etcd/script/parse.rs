@@ -69,7 +69,53 @@ pub struct Script {
     pub items: Vec<Item>,
 }
 
+/// One case of a script.
+#[derive(Debug)]
+pub struct Case<'a> {
+    pub name: String,
+    /// It needs a store that nobody wrote to.
+    pub is_absolute: bool,
+    pub steps: Vec<&'a mut Step>,
+}
+
 impl Script {
+    /// The cases in their order.
+    pub fn cases_mut(&mut self) -> Vec<Case<'_>> {
+        let mut cases: Vec<Case<'_>> = Vec::new();
+        for item in &mut self.items {
+            match item {
+                Item::Text(_) => {}
+                Item::Case { name, is_absolute } => {
+                    let (name, is_absolute) = (name.clone(), *is_absolute);
+                    cases.push(Case { name, is_absolute, steps: Vec::new() });
+                }
+                Item::Step(step) => {
+                    let case = cases.last_mut().expect("a script begins with a case");
+                    case.steps.push(step);
+                }
+            }
+        }
+        cases
+    }
+
+    /// Forgets the cases for a fresh store and those of these names.
+    ///
+    /// # Panics
+    /// When there is no case of such a name: the test is wrong.
+    pub fn leave_out(&mut self, names: &[&str]) {
+        for wanted in names {
+            let is_it = |item: &Item| matches!(item, Item::Case { name, .. } if name == wanted);
+            assert!(self.items.iter().any(is_it), "no case {wanted}");
+        }
+        let mut is_kept = true;
+        self.items.retain(|item| {
+            if let Item::Case { name, is_absolute } = item {
+                is_kept = !is_absolute && !names.contains(&name.as_str());
+            }
+            is_kept
+        });
+    }
+
     /// # Panics
     /// When a line stands where it may not: the script is wrong.
     pub fn parse(text: &str) -> Script {
@@ -149,6 +195,18 @@ const SHOWN_BYTES: usize = 400;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cases_that_need_a_fresh_store_are_left_out_with_the_named_ones() {
+        let text = "== one (absolute)\nKV.Put key: \"a\"\n== two\nKV.Put key: \"b\"\n\
+                    == three\nKV.Put key: \"c\"\n";
+        let mut script = Script::parse(text);
+        assert!(script.cases_mut()[0].is_absolute);
+        script.leave_out(&["two"]);
+        let cases = script.cases_mut();
+        assert_eq!(cases.len(), 1);
+        assert_eq!((cases[0].name.as_str(), cases[0].steps.len()), ("three", 1));
+    }
 
     #[test]
     fn a_script_is_written_back_as_it_was() {

@@ -21,13 +21,15 @@ pub struct Runner {
 }
 
 impl Runner {
-    pub async fn connect(member: &Member) -> Runner {
+    /// To a member that is alone, or to one of several.
+    pub async fn connect(member: &Member, is_of_several: bool) -> Runner {
         let client = Client::connect(&member.client_url()).await;
         let status = client.ask("Maintenance.Status", "").await.unwrap();
         let frame = Frame {
             cluster_id: id(&status, "header.cluster_id"),
             member_id: id(&status, "header.member_id"),
             base_revision: 0,
+            is_of_several,
         };
         Runner { url: member.client_url(), client, frame, streams: BTreeMap::new() }
     }
