@@ -170,11 +170,29 @@ impl Plan {
         plan.fault_us = 60_000_000;
         plan.callers = 4;
         plan.watchers = 2;
-        plan.think_us = (5_000, 15_000);
+        plan.think_us = (2_000, 10_000);
         plan.pipeline = 1;
         plan.keys = 300;
         plan.value_size_bytes_max = 300;
         plan.sync_us = (100, 400);
+        plan.clock_skew = 100;
+        plan.travel = Travel {
+            latency_us: 100,
+            jitter_us: 50,
+            spike_permille: 0,
+            spike_us: 0,
+            rate_bytes_per_ms: 0,
+            excise_per_million: 0,
+        };
+        plan.shares = Shares {
+            put: 40,
+            read: 40,
+            delete: 5,
+            txn: 10,
+            lease: 5,
+            compact: 0,
+            mistake: 0,
+        };
         plan.election_timeout_us = 1_000_000;
         plan.heartbeat_interval_us = 100_000;
         plan.interval_pages_max = 1_024;

@@ -37,7 +37,10 @@ pub struct Report {
 /// Runs a plan.
 pub fn run(plan: Plan, level: Level, is_printed: bool) -> Report {
     let mut world = World::new(plan, Trace::new(level, is_printed));
-    let complaint = world.run().and_then(|()| judge(&mut world)).err();
+    let complaint = world.run().and_then(|()| judge(&mut world)).err().map(|complaint| Complaint {
+        what: format!("{}\nin the end: {}", complaint.what, world.describe()),
+        ..complaint
+    });
     let is_answered = |outcome: &Outcome| !matches!(outcome, Outcome::Unknown);
     let calls = &world.history.calls;
     Report {
@@ -56,8 +59,7 @@ pub fn run(plan: Plan, level: Level, is_printed: bool) -> Report {
 /// Everything that is judged at the end.
 fn judge(world: &mut World) -> Result<(), Complaint> {
     if let Some(slot) = world.left_behind() {
-        let what =
-            format!("member {slot} lacks entries that nobody has any more: {:?}", world.log_ends);
+        let what = format!("member {slot} lacks entries that the most advanced has no more");
         return Err(Complaint::new("transfer", what));
     }
     let truth = verify_history(world)?;
@@ -79,11 +81,7 @@ fn verify_history(world: &World) -> Result<Truth, Complaint> {
     };
     let told = world.history.calls.iter().filter_map(|call| call.revision()).max();
     if auditor.next() <= told.unwrap_or_default() {
-        let what = format!(
-            "the watch of everything was left alone at {}; logs are {:?}",
-            auditor.next(),
-            world.log_ends
-        );
+        let what = format!("the watch of everything was left alone at {}", auditor.next());
         return Err(Complaint::new("liveness", what));
     }
     let truth = durable::replay(&world.history, &auditor.heard)?;
@@ -97,10 +95,10 @@ fn verify_watcher(watcher: &mut Watcher, truth: &Truth, marks: &Marks) -> Result
     }
     if watcher.next() <= truth.store.revision() {
         let what = format!(
-            "a watch was left alone at {} of {}: {:?}",
+            "watch {} was left alone at {} of {}",
+            watcher.number(),
             watcher.next(),
-            truth.store.revision(),
-            watcher.watched.last()
+            truth.store.revision()
         );
         return Err(Complaint::new("liveness", what));
     }
@@ -143,10 +141,7 @@ fn verify_liveness(world: &World, truth: &Truth) -> Result<(), Complaint> {
     }
     let callers = world.clients.iter().filter(|slot| matches!(slot.program, Program::Caller(_)));
     if probes < callers.count() {
-        return complain(format!(
-            "only {probes} clients were told everything in the end; logs are {:?}",
-            world.log_ends
-        ));
+        return complain(format!("only {probes} clients were told everything in the end"));
     }
     Ok(())
 }

@@ -67,6 +67,11 @@ impl Watcher {
         Watcher { is_auditor: true, ..watcher }
     }
 
+    /// Which client it is.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
     /// Everything below was heard.
     pub fn next(&self) -> i64 {
         self.next

@@ -138,16 +138,33 @@ impl World {
         self.read_disks()
     }
 
-    /// A member that none of the others can bring up by entries, in the end.
+    /// Where every member stands, for whoever looks at a complaint.
+    pub fn describe(&self) -> String {
+        let describe = |(slot, member): (usize, &Member)| {
+            let status = member.process.as_ref().and_then(|process| process.shard.raft_status());
+            let Some(status) = status else { return format!("member {slot} does not run") };
+            format!(
+                "member {slot} is {:?} of term {}, leader {:x}, log {} to {}, commit {}, \
+                 applied {}, on disk {:?}",
+                status.role,
+                status.term.0,
+                status.leader.map_or(0, |leader| leader.0),
+                status.first.0,
+                status.last.index.0,
+                status.commit.0,
+                status.applied.0,
+                self.log_ends.get(&slot)
+            )
+        };
+        let described: Vec<String> = self.members.iter().enumerate().map(describe).collect();
+        described.join("; ")
+    }
+
+    /// A member that the most advanced one cannot bring up by entries, in the end.
     pub fn left_behind(&self) -> Option<usize> {
-        let first_elsewhere = |slot: usize| {
-            let others = self.log_ends.iter().filter(|(other, _)| **other != slot);
-            others.map(|(_, (first, _))| *first).min()
-        };
-        let is_behind = |(slot, (_, last)): (&usize, &(u64, u64))| {
-            first_elsewhere(*slot).filter(|first| last + 1 < *first).map(|_| *slot)
-        };
-        self.log_ends.iter().find_map(is_behind)
+        let (first, _) = self.log_ends.values().max_by_key(|(_, last)| *last)?;
+        let is_behind = |(_, (_, last)): &(&usize, &(u64, u64))| last + 1 < *first;
+        self.log_ends.iter().find(is_behind).map(|(slot, _)| *slot)
     }
 
     /// What checkers that look at single steps have seen.
