@@ -101,7 +101,9 @@ impl Caller {
             }
         }
         self.line.flush(wishes);
-        wishes.push(Wish::Wake(self.next_us.max(scene.now_us + WAKE_US)));
+        let has_room = self.open.len() < self.pipeline && scene.phase < Phase::Quiet;
+        let later_us = scene.now_us + WAKE_US;
+        wishes.push(Wish::Wake(if has_room { self.next_us } else { later_us }));
     }
 
     fn on_outcome(&mut self, id: u64, told: Told, scene: &mut Scene<'_>) {
@@ -199,6 +201,8 @@ impl Client for Caller {
         let is_due = self.next_us <= scene.now_us || scene.phase == Phase::Probing;
         if self.line.is_open() && (!was_open || is_due) {
             self.make_calls(scene, wishes);
+        } else if self.line.is_open() && scene.phase < Phase::Quiet {
+            wishes.push(Wish::Wake(self.next_us));
         }
     }
 

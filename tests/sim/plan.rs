@@ -132,7 +132,7 @@ impl Plan {
         let value_size_bytes_max = *random.pick(&[20, 20, 300, 5_000, 40_000]);
         // The history keeps every value: big ones come at a leisurely pace.
         let paces: &[(u64, u64)] = match value_size_bytes_max {
-            ..1_000 => &[(0, 500), (200, 5_000), (1_000, 50_000), (1_000, 300_000)],
+            ..1_000 => &[(2_000, 6_000), (1_000, 20_000), (1_000, 50_000), (1_000, 300_000)],
             _ => &[(1_000, 50_000), (1_000, 300_000)],
         };
         let election_timeout_us = *random.pick(&[300_000, 1_000_000, 1_000_000, 2_000_000]);
@@ -184,15 +184,8 @@ impl Plan {
             rate_bytes_per_ms: 0,
             excise_per_million: 0,
         };
-        plan.shares = Shares {
-            put: 40,
-            read: 40,
-            delete: 5,
-            txn: 10,
-            lease: 5,
-            compact: 0,
-            mistake: 0,
-        };
+        plan.shares =
+            Shares { put: 40, read: 40, delete: 5, txn: 10, lease: 5, compact: 0, mistake: 0 };
         plan.election_timeout_us = 1_000_000;
         plan.heartbeat_interval_us = 100_000;
         plan.interval_pages_max = 1_024;
