@@ -25,7 +25,7 @@ pub fn read<M: PageMap>(map: &M, wanted: &Wanted, in_flight: &[PageWrite]) -> Op
     if in_flight[..behind].last().is_some_and(is_written) {
         return None;
     }
-    let bytes = map.pages(first, count, wanted.checksum).ok()?;
+    let bytes = map.pages(first, count, wanted.checksum).ok()?.to_vec();
     // A map looks at a page once, and may have done so for another content.
-    (checksum(bytes) == wanted.checksum).then(|| bytes.to_vec())
+    (checksum(&bytes) == wanted.checksum).then_some(bytes)
 }

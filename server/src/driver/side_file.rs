@@ -142,6 +142,14 @@ const COPY_CHUNK_PAGES: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::{
+        page::{
+            layout::PageRef,
+            limits::META_INDEXES_MAX,
+            meta::{Meta, check_meta},
+        },
+        wal::record::EntryId,
+    };
 
     fn page(fill: u8, count: usize) -> Vec<u8> {
         vec![fill; count * PAGE_SIZE_BYTES]
@@ -198,6 +206,55 @@ mod tests {
         // Nothing to copy needs no file.
         side.discard().unwrap();
         assert_eq!(side.copy_to(&pages, &[]).unwrap(), 2);
+    }
+
+    #[test]
+    fn an_install_that_a_crash_interrupted_is_finished_by_the_next_start() {
+        let meta = Meta {
+            group: 1,
+            interval: 5,
+            applied_index: 70,
+            page_count: 40,
+            trees: Default::default(),
+            state: Vec::new(),
+            pending: PageRef::NONE,
+            indexes: [PageRef::NONE; META_INDEXES_MAX],
+        };
+        let last = EntryId { index: 70, term: 3 };
+        let runs = vec![(4, 2), (30, 9)];
+        let directory = Directory { last, meta_page: meta.encode(), runs };
+        let (mut side, pages, opened) = opened();
+        let path = opened.path().join("default.pages.side");
+        pages.write_all_at(&page(1, 40), 0).unwrap();
+        side.write(4, &page(2, 3)).unwrap();
+        side.write(30, &page(3, 9)).unwrap();
+        for (first, bytes) in directory.encode() {
+            side.write(first, &bytes).unwrap();
+        }
+        side.sync().unwrap();
+        // As far as a crash may have let it come, and not at all.
+        for copied in [0, 1, 2] {
+            side.copy_to(&pages, &directory.runs[..copied]).unwrap();
+            let mut next = SideFile::new(path.clone());
+            let kept = std::fs::read(&path).unwrap();
+            assert!(next.finish(&pages, Some(directory.install())).unwrap());
+            let fills = [3, 4, 5, 6, 30, 38, 39].map(|number| fill_of(&pages, number));
+            assert_eq!(fills, [1, 2, 2, 1, 3, 3, 1].map(Some));
+            let mut slot = vec![0; PAGE_SIZE_BYTES];
+            pages.read_exact_at(&mut slot, PAGE_SIZE_BYTES as u64).unwrap();
+            assert_eq!(check_meta(&slot, 1), Some(meta.clone()));
+            assert!(!path.exists(), "nothing is left to do");
+            std::fs::write(&path, kept).unwrap();
+            pages.write_all_at(&page(1, 40), 0).unwrap();
+            side = SideFile::new(path.clone());
+        }
+        // Another state than the WAL speaks of: nothing is touched, and the start is refused later.
+        let other = Install { checksum: directory.install().checksum ^ 1, last };
+        assert!(!SideFile::new(path.clone()).finish(&pages, Some(other)).unwrap());
+        assert!(path.exists() && fill_of(&pages, 4) == Some(1));
+        // A transfer that never came to its install.
+        assert!(!SideFile::new(path.clone()).finish(&pages, None).unwrap());
+        assert!(!path.exists() && fill_of(&pages, 4) == Some(1));
     }
 
     #[test]

@@ -39,8 +39,8 @@ const UNSYNCED_SIZE_BYTES_MAX: usize = 32 << 20;
 /// The transfer to this member.
 #[derive(Debug, Default)]
 pub(super) struct Receiving {
-    /// Who said that it is needed.
-    wanted_from: Option<u64>,
+    /// Who said that it is needed, because of entries up to this index.
+    wanted: Option<(u64, u64)>,
     attempt: Option<Attempt>,
     sink: Sink,
     /// The side file has something in it.
@@ -120,8 +120,8 @@ impl Receiving {
 impl<M: PageMap> Replica<M> {
     /// A leader says that this member lacks what only its pages hold.
     pub(super) fn on_snapshot_notice(&mut self, from: u64, snapshot: &Snapshot) {
-        if self.raft.commit() < snapshot.last.index && !self.is_installing() {
-            self.receiving.wanted_from = Some(from);
+        if self.receiving.attempt.is_none() && !self.is_installing() {
+            self.receiving.wanted = Some((from, snapshot.last.index.0));
         }
     }
 
@@ -146,13 +146,13 @@ impl<M: PageMap> Replica<M> {
     }
 
     fn maybe_begin_attempt(&mut self, peers: &mut Peers, fx: &mut Effects) {
-        let Some(from) = self.receiving.wanted_from else { return };
+        let Some((from, index)) = self.receiving.wanted else { return };
         if self.checkpoint.is_under_way() {
             // Its pages are being written: what the file holds is known when it is done.
             return;
         }
-        self.receiving.wanted_from = None;
-        if !peers.dial_transfer(from, fx) {
+        self.receiving.wanted = None;
+        if self.is_installing() || index <= self.raft.commit().0 || !peers.dial_transfer(from, fx) {
             return;
         }
         self.checkpoint.stop_punching();
@@ -219,6 +219,9 @@ impl<M: PageMap> Replica<M> {
         let Some(attempt) = &mut self.receiving.attempt else { return };
         if attempt.connection != Some(connection) || !matches!(attempt.phase, Phase::Aiming) {
             return;
+        }
+        if last.index <= self.raft.commit() {
+            return self.give_up_side(peers, fx);
         }
         if last.index.0 <= attempt.last.index {
             // It lost pages of its newest checkpoint: another member may have them.

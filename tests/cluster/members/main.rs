@@ -21,6 +21,7 @@ mod pause;
 #[allow(dead_code, reason = "shared with the target that uses all of it")]
 mod read;
 mod spray;
+mod transfer;
 
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
