@@ -187,7 +187,7 @@ impl<M: PageMap> Replica<M> {
     /// what the older checkpoint holds, or the newer one when too much would be kept.
     pub(super) fn compact_log(&mut self, applied: u64) {
         let configuration = self.raft.configuration();
-        if configuration.members().count() <= 1 {
+        if configuration.members().count() <= 1 && !self.checkpoint.is_log_kept() {
             // What it needs after a crash is in the WAL.
             self.checkpoint.on_log_dropped(applied);
             return self.raft.compact_log(Index(applied));

@@ -32,6 +32,9 @@ pub(super) struct CheckpointState {
     newest: Option<Newest>,
     /// Entries up to here were dropped from memory.
     log_dropped_to: u64,
+    /// The log is kept in memory from a checkpoint on even while nobody else needs it: somebody is
+    /// about to.
+    is_log_kept: bool,
     punching: Punching,
 }
 
@@ -116,6 +119,16 @@ impl CheckpointState {
     /// Space is given back another time.
     pub fn stop_punching(&mut self) {
         self.punching = Punching::Done;
+    }
+
+    /// From now on the log is kept as if somebody lagged.
+    pub fn keep_log(&mut self) {
+        self.is_log_kept = true;
+    }
+
+    /// Whether it is.
+    pub fn is_log_kept(&self) -> bool {
+        self.is_log_kept
     }
 
     /// Entries up to here are not in memory any more.

@@ -29,6 +29,18 @@ const CONNECTED_US_MIN: u64 = 5_000_000;
 /// A learner may be promoted when it has this share of what the leader has, in percent.
 const LEARNER_READY_PERCENT: u64 = 90;
 
+/// Members to be added that may wait.
+const HELD_CHANGES_MAX: usize = 16;
+
+/// A member to be added that waits until it could be sent the state.
+#[derive(Debug)]
+pub(super) struct HeldChange {
+    origin: Origin,
+    change: MemberChange,
+    added: u64,
+    deadline_us: u64,
+}
+
 impl<M: PageMap> Replica<M> {
     /// Reads who belongs to the group at a start.
     pub(super) fn read_members(&mut self) -> Result<(), StartError> {
@@ -67,6 +79,17 @@ impl<M: PageMap> Replica<M> {
         if let Err(why) = self.check_change(&change) {
             return self.fail(origin, why);
         }
+        if let MemberChange::Add { .. } = &change {
+            self.checkpoint.keep_log();
+            if !self.may_grow() {
+                if HELD_CHANGES_MAX <= self.held_changes.len() {
+                    return self.fail(origin, Unavailable::TooManyRequests);
+                }
+                let deadline_us = self.now_us + self.request_timeout_us();
+                let change = HeldChange { origin, change, added, deadline_us };
+                return self.held_changes.push(change);
+            }
+        }
         let texts = |urls: &[String]| -> Vec<String> { urls.to_vec() };
         let (urls, is_learner) = match &change {
             MemberChange::Add { peer_urls, is_learner } => (texts(peer_urls), *is_learner),
@@ -91,6 +114,39 @@ impl<M: PageMap> Replica<M> {
             _ => MemberChangeKind::Removed,
         };
         self.on_propose(origin, bytes, ProposalClass::Members(kind));
+    }
+
+    /// Whether a newborn member could be sent the state. A group of one has to see to it before the
+    /// member counts: afterwards it commits nothing, not even a checkpoint, until that one has it.
+    fn may_grow(&self) -> bool {
+        let is_alone = self.raft.configuration().members().count() <= 1;
+        let needed = self.checkpoint.log_dropped_to().max(1);
+        !is_alone || needed <= self.checkpoint.durable().index
+    }
+
+    /// Changes that wait for a checkpoint: asks for it, and goes on when it is durable.
+    pub(super) fn run_held_changes(&mut self) {
+        if self.held_changes.is_empty() {
+            return;
+        }
+        let may_grow = self.may_grow();
+        for held in std::mem::take(&mut self.held_changes) {
+            if may_grow {
+                self.on_member_change(held.origin, held.change, held.added);
+            } else if held.deadline_us <= self.now_us {
+                self.fail(held.origin, Unavailable::TimedOut);
+            } else {
+                self.held_changes.push(held);
+            }
+        }
+        if !may_grow
+            && self.is_leader()
+            && !self.background.is_own_pending()
+            && !self.checkpoint.is_under_way()
+        {
+            let is_proposed = self.propose_own(&Command::Checkpoint, Waiter::Background);
+            self.background.set_own_pending(is_proposed);
+        }
     }
 
     /// What etcd checks before it proposes; the rest is checked at apply.

@@ -46,6 +46,7 @@ use forward::Forwarding;
 pub(crate) use forward::reply_of;
 use health::Health;
 use lease_clock::LeaseClock;
+use membership::HeldChange;
 use messages::Messages;
 use pending::PendingProposals;
 use read::Reads;
@@ -117,6 +118,8 @@ pub(crate) struct Replica<M> {
     lease_term: u64,
     /// Transfers of leadership that clients wait for: to whom, until when.
     moves: Vec<(Origin, u64, u64)>,
+    /// Members to be added that wait for a checkpoint.
+    held_changes: Vec<HeldChange>,
     /// Since when members are connected without a break.
     connected_since_us: BTreeMap<u64, u64>,
     /// The connections do not know the newest members.
@@ -187,6 +190,7 @@ impl<M: PageMap> Replica<M> {
         self.take_over_leases();
         self.run_force(fx);
         self.run_moves();
+        self.run_held_changes();
         if !self.is_installing() {
             self.run_reads(metrics);
             self.expire_leases();

@@ -288,6 +288,7 @@ impl<M: PageMap> Replica<M> {
             started_us: now_us,
             lease_term: 0,
             moves: Vec::new(),
+            held_changes: Vec::new(),
             connected_since_us: BTreeMap::new(),
             are_members_new: true,
             is_forcing: config.is_force_new_cluster,
