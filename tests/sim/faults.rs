@@ -41,6 +41,8 @@ impl World {
         self.trace.say(Level::Faults, self.now_us, || format!("{kind:?} at member {slot}"));
         match kind {
             FaultKind::Kill => self.kill(slot),
+            // The worst moment is between a write and its sync, when others were told already.
+            FaultKind::PowerCut if self.random.chance(600) => self.members[slot].is_doomed = true,
             FaultKind::PowerCut => self.cut_power(slot),
             FaultKind::Blackout => (0..self.members.len()).for_each(|slot| self.cut_power(slot)),
             FaultKind::Stop => self.tell(slot, Input::ShutdownRequested),
@@ -129,7 +131,7 @@ impl World {
         self.start_later(slot);
     }
 
-    fn cut_power(&mut self, slot: usize) {
+    pub(super) fn cut_power(&mut self, slot: usize) {
         let survival = *self.random.pick(&self.plan.survivals);
         self.end_process(slot, true);
         self.members[slot].disk.lose_power(survival, &mut self.random);
@@ -186,6 +188,7 @@ impl World {
             let member = &mut self.members[slot];
             member.slow_disk = (0, 0);
             member.is_disk_failing = false;
+            member.is_doomed = false;
             if let Some(process) = &mut member.process {
                 process.paused_until_us = process.paused_until_us.min(self.now_us);
             }

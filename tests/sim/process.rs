@@ -33,6 +33,8 @@ pub struct Member {
     pub slow_disk: (u64, u64),
     /// The next write or sync fails.
     pub is_disk_failing: bool,
+    /// The power goes while the next WAL write is on its way.
+    pub is_doomed: bool,
 }
 
 /// A running process.
@@ -73,6 +75,7 @@ impl Member {
             has_power: true,
             slow_disk: (0, 0),
             is_disk_failing: false,
+            is_doomed: false,
         }
     }
 
@@ -85,6 +88,7 @@ impl Member {
         self.life += 1;
         self.has_power = true;
         self.is_disk_failing = false;
+        self.is_doomed = false;
         self.disk.sync_all();
         self.disk.finish_install();
         let map = self.disk.map_pages();

@@ -81,6 +81,10 @@ pub enum Happening {
         member: usize,
         attempt: u64,
     },
+    PowerGoes {
+        member: usize,
+        life: u64,
+    },
     Starts {
         member: usize,
     },

@@ -165,6 +165,10 @@ impl World {
         let in_flight = process.wal_flight.len();
         self.judge(slot, Bound::WalWrites, in_flight);
         let sync_us = self.sync_us(slot);
+        if std::mem::take(&mut self.members[slot].is_doomed) {
+            let at_us = self.now_us + self.random.between(0, sync_us.max(1));
+            self.queue.push(at_us, Happening::PowerGoes { member: slot, life });
+        }
         let synced = Happening::WalSynced { member: slot, life };
         self.queue.push(self.now_us + sync_us, synced);
     }

@@ -130,7 +130,7 @@ impl World {
             let (at_us, happening) = self.queue.pop().expect("the last phase ends the world");
             assert!(self.now_us <= at_us, "time does not go back");
             self.now_us = at_us;
-            self.happen(happening);
+            self.happen(at_us, happening);
             if let Some(complaint) = self.complaint.take() {
                 return Err(complaint);
             }
@@ -172,7 +172,7 @@ impl World {
         (self.checkpoints.count(), self.log_book.committed_count())
     }
 
-    fn happen(&mut self, happening: Happening) {
+    fn happen(&mut self, at_us: u64, happening: Happening) {
         match happening {
             Happening::Step { member, life } => self.step(member, life),
             Happening::Arrives { link, from_end } => self.arrive(link, from_end),
@@ -192,6 +192,13 @@ impl World {
             Happening::Client { client } => self.run_client(client),
             Happening::ConnectEnds { client, member, attempt } => {
                 self.end_connect(client, member, attempt);
+            }
+            Happening::PowerGoes { member, life } => {
+                if self.members[member].alive(life).is_some() {
+                    self.trace
+                        .say(Level::Faults, at_us, || format!("power of member {member} goes"));
+                    self.cut_power(member);
+                }
             }
             Happening::Starts { member } => self.start(member),
             Happening::Fault { kind } => self.befall(kind),

@@ -159,7 +159,6 @@ fn run_all(simulator: &Path, options: &Options) -> ExitCode {
 fn run(simulator: &Path, name: &str, members: usize, seeds: u64) -> Option<String> {
     let output = Command::new(simulator)
         .args(["--seeds", &format!("0..{seeds}"), "--members", &members.to_string()])
-        .args(["--except", "transfer"])
         .env("SIM_MUTANT", name)
         .stdin(Stdio::null())
         .output()
