@@ -7,7 +7,7 @@
 use super::{Applied, ApplyError, Engine, EventsState, Genesis, Outcome, Running, Stage};
 use crate::api::{
     AlarmAction, AlarmType, Command, EventList, EventListMark, ProposalId, PutRequest, Reject,
-    RequestOp, Response, ResponseOp, TxnRequest,
+    RequestOp, Response, ResponseOp,
 };
 use crate::command;
 use crate::lease::{self, Lease, LeaseChange};
@@ -15,6 +15,7 @@ use crate::limits::{LEASE_TTL_S_MAX, VALUE_INLINE_BYTES_MAX};
 use crate::mvcc::budget::WorkBudget;
 use crate::mvcc::compaction;
 use crate::mvcc::members;
+use crate::mvcc::prefetch::Prefetch;
 use crate::mvcc::range::resolve_revision;
 use crate::mvcc::run::{EventFeed, OpRun, RunContext};
 use crate::mvcc::system;
@@ -41,31 +42,27 @@ impl<M: PageMap> Engine<M> {
         (self.applied_index, self.applied_term) = (index, term);
     }
 
-    /// Reads what applying `entry` may read, so that apply does not meet a broken page. Best effort:
-    /// the keys and leases it names, not ranges. A malformed entry names nothing.
+    /// Reads what applying `entry` may read, so that apply does not meet a broken page. A malformed
+    /// entry names nothing.
     pub fn prefetch(&self, entry: &[u8]) -> Result<(), Corruption> {
-        match command::decode(entry) {
-            Ok((_, Command::Put(put))) => self.trees.warm_change(put.key, put.lease),
-            Ok((_, Command::DeleteRange(delete))) => self.trees.warm_change(delete.key, 0),
-            Ok((_, Command::Txn(txn))) => self.prefetch_txn(&txn),
-            Ok((_, Command::LeaseRevoke { id, .. })) => self.lease(id).map(|_| ()),
-            _ => Ok(()),
-        }
+        let mut budget = WorkBudget::unlimited();
+        let is_done = self.prefetch_step(entry, &mut Prefetch::default(), &mut budget)?;
+        assert!(is_done, "an unlimited budget is never spent");
+        Ok(())
     }
 
-    fn prefetch_txn(&self, txn: &TxnRequest<'_>) -> Result<(), Corruption> {
-        for compare in &txn.compare {
-            self.trees.warm_change(compare.key, 0)?;
+    /// One slice of [`Engine::prefetch`]; true when it is done. The same `entry` is handed in with
+    /// every step.
+    pub fn prefetch_step(
+        &self,
+        entry: &[u8],
+        run: &mut Prefetch,
+        budget: &mut WorkBudget,
+    ) -> Result<bool, Corruption> {
+        match command::decode(entry) {
+            Ok((_, command)) => run.step(&self.trees, &command, self.revision, budget),
+            Err(_) => Ok(true),
         }
-        for op in txn.success.iter().chain(&txn.failure) {
-            match op {
-                RequestOp::Put(put) => self.trees.warm_change(put.key, put.lease)?,
-                RequestOp::DeleteRange(delete) => self.trees.warm_change(delete.key, 0)?,
-                RequestOp::Range(range) => self.trees.warm_change(range.key, 0)?,
-                RequestOp::Txn(nested) => self.prefetch_txn(nested)?,
-            }
-        }
-        Ok(())
     }
 
     /// Applies the entry at `index`, which is the one after [`Engine::applied_index`]. An empty entry

@@ -166,6 +166,21 @@ pub(crate) fn first_key<'s, M: PageMap>(
     Ok(cursor.key()?.strip_prefix(&prefix))
 }
 
+/// The first key at or after `key` that is attached to a lease.
+pub(crate) fn key_at_or_after<'s, M: PageMap>(
+    store: &'s Store<M>,
+    system: &Tree,
+    id: i64,
+    key: &[u8],
+) -> Result<Option<&'s [u8]>, Corruption> {
+    let prefix = lease_key(ATTACHED_PREFIX, id);
+    let mut cursor = system.cursor(store);
+    if !cursor.seek_at_or_after(&attached_key(id, key))? {
+        return Ok(None);
+    }
+    Ok(cursor.key()?.strip_prefix(&prefix))
+}
+
 /// Shows the keys attached to a lease in key order.
 pub(crate) fn for_each_key<M: PageMap>(
     store: &Store<M>,

@@ -12,6 +12,7 @@ pub(crate) mod deletion;
 pub mod hash;
 pub mod history;
 pub(crate) mod members;
+pub mod prefetch;
 pub mod range;
 pub(crate) mod run;
 pub(crate) mod system;

@@ -8,7 +8,9 @@
 use super::version::{Chain, Content, KeyRef, Link, Position, Record, ValueRef, Version};
 use crate::api::KeyValue;
 use crate::lease;
-use crate::limits::{CHAIN_JUMP_DEPTH_MIN, KEY_INLINE_BYTES_MAX, VALUE_INLINE_BYTES_MAX};
+use crate::limits::{
+    CHAIN_JUMP_DEPTH_MIN, KEY_INLINE_BYTES_MAX, VALUE_INLINE_BYTES_MAX, WORK_UNIT_SIZE_BYTES,
+};
 use crate::page::cells::CellList;
 use crate::page::map::{Corruption, PageMap};
 use crate::page::store::Store;
@@ -180,21 +182,36 @@ impl<M: PageMap> Trees<M> {
         let Trees { store, keys, history, system, .. } = self;
         let newest = keys.warm(store, key)?.map(Version::decode);
         history.warm_right_edge(store)?;
-        let mut leases = [lease, 0];
-        if let Some(newest) = newest {
-            let far = newest.chain.next_jump.filter(|far| self.compact_revision <= far.at.main);
-            if let Some(far) = far {
-                self.record(far.at)?;
-            }
-            if let Some(content) = newest.content {
-                self.value(content.value)?;
-                leases[1] = content.lease;
-            }
+        if lease != 0 {
+            lease::warm(store, system, lease, key)?;
         }
-        for id in leases.into_iter().filter(|id| *id != 0) {
-            lease::warm(store, system, id, key)?;
+        if let Some(newest) = newest {
+            self.warm_version(key, &newest)?;
         }
         Ok(())
+    }
+
+    /// Reads what replacing `version` of `key` may read beside its leaf; answers the units of work
+    /// that it took.
+    pub(crate) fn warm_version(
+        &self,
+        key: &[u8],
+        version: &Version<'_>,
+    ) -> Result<u32, Corruption> {
+        let mut units = 0;
+        let far = version.chain.next_jump.filter(|far| self.compact_revision <= far.at.main);
+        if let Some(far) = far {
+            self.record(far.at)?;
+            units += 1;
+        }
+        let Some(content) = version.content else { return Ok(units) };
+        let value = self.value(content.value)?;
+        units += (value.len() / WORK_UNIT_SIZE_BYTES) as u32;
+        if content.lease != 0 {
+            lease::warm(&self.store, &self.system, content.lease, key)?;
+            units += 1;
+        }
+        Ok(units)
     }
 
     // ---- one change ----

@@ -8,7 +8,8 @@
 
 use std::collections::VecDeque;
 
-use engine::api::{Command, Response, RevokeCause};
+use engine::api::{Command, ProposalId, Response, RevokeCause};
+use engine::command;
 use engine::limits::VALUE_INLINE_BYTES_MAX;
 use engine::page::map::{PAGE_SIZE_BYTES, PageMap};
 
@@ -198,9 +199,9 @@ impl<M: PageMap> Replica<M> {
         self.background.next_expiry_us = self.now_us + EXPIRY_SCAN_US;
         for lease in self.leases.take_expired(self.now_us, EXPIRIES_PER_SCAN_MAX) {
             let revoke = Command::LeaseRevoke { id: lease, cause: RevokeCause::Expired };
-            if !self.propose_own(&revoke, Waiter::Expiry { lease }) {
-                self.leases.put_back(lease);
-            }
+            let mut command = Vec::new();
+            command::encode(&revoke, ProposalId::default(), &mut command);
+            self.propose_checked(command, Waiter::Expiry { lease });
         }
     }
 

@@ -13,6 +13,7 @@ mod force;
 mod forward;
 mod health;
 pub(crate) mod lease_clock;
+mod look_ahead;
 mod maintenance;
 mod membership;
 mod messages;
@@ -46,6 +47,7 @@ use forward::Forwarding;
 pub(crate) use forward::reply_of;
 use health::Health;
 use lease_clock::LeaseClock;
+use look_ahead::LookAhead;
 use membership::HeldChange;
 use messages::Messages;
 use pending::PendingProposals;
@@ -105,6 +107,7 @@ pub(crate) struct Replica<M> {
     next_publish_us: u64,
     needs_step: bool,
     is_wal_full: bool,
+    look_ahead: LookAhead,
     messages: Messages,
     sending: Sending,
     receiving: Receiving,
@@ -180,6 +183,7 @@ impl<M: PageMap> Replica<M> {
         self.start_read_round();
         self.tick(wal, fx);
         if !self.is_installing() {
+            self.run_look_ahead();
             self.run_background(metrics, fx);
         }
         self.run_receiving(peers, fx);
@@ -284,7 +288,8 @@ impl<M: PageMap> Replica<M> {
     /// Whether nothing is pending any more.
     pub fn is_quiet(&self) -> bool {
         let hands_over = self.is_leader() && self.best_successor().is_some();
-        self.pending.len() == 0 && !self.engine.is_applying() && !hands_over
+        let is_idle = self.pending.len() == 0 && self.look_ahead.is_empty();
+        is_idle && !self.engine.is_applying() && !hands_over
     }
 
     /// Whether this member does not belong to the cluster any more and may end: not at once, it may

@@ -30,17 +30,8 @@ impl<M: PageMap> Replica<M> {
         {
             return self.refuse_for_space(origin);
         }
-        if self.may_have_broken_pages
-            && !self.is_installing()
-            && self.engine.prefetch(&command).is_err()
-        {
-            // Once in the log it could not be applied, at this start or any later one.
-            return self.fail(origin, Unavailable::Corrupt);
-        }
         self.background.on_activity(self.now_us);
-        if let Err(why) = self.propose(command, Waiter::Call { origin, class }) {
-            self.fail(origin, why);
-        }
+        self.propose_checked(command, Waiter::Call { origin, class });
     }
 
     /// Proposes an encoded command.

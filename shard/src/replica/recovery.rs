@@ -25,6 +25,7 @@ use super::force::force;
 use super::forward::Forwarding;
 use super::health::Health;
 use super::lease_clock::LeaseClock;
+use super::look_ahead::LookAhead;
 use super::membership::configuration_of;
 use super::messages::Messages;
 use super::pending::PendingProposals;
@@ -278,6 +279,7 @@ impl<M: PageMap> Replica<M> {
             needs_step: false,
             is_wal_full: false,
             may_have_broken_pages: meta.is_some(),
+            look_ahead: LookAhead::default(),
             messages: Messages::default(),
             sending: Sending::default(),
             receiving: Receiving::default(),
