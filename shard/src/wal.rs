@@ -124,6 +124,37 @@ impl ShardWal {
         progress.number = ready.number;
     }
 
+    /// Writes down a group's hard state by itself.
+    pub fn append_hard_state(&mut self, group: u64, state: raft::HardState) {
+        let vote = state.vote.map_or(0, |vote| vote.0);
+        let state = HardState { term: state.term.0, vote, commit: state.commit.0 };
+        self.writer.append_hard_state(GroupId(group), state);
+    }
+
+    /// Writes an entry that a damaged log lacked: into its hole, or over all that stands at its
+    /// index and behind it.
+    pub fn write_mended_entry(&mut self, group: u64, entry: &Entry, replaces: bool) {
+        let record = EntryRecord {
+            group: GroupId(group),
+            index: entry.index.0,
+            term: entry.term.0,
+            kind: kind_number(entry),
+            data: &entry.data,
+        };
+        if !replaces {
+            return self.writer.rewrite_entry(record);
+        }
+        self.on_replaced(group, entry.index.0);
+        self.writer.append_entry(record);
+        let progress = self.groups.get_mut(&group).expect("the group is known");
+        progress.index = entry.index.0;
+    }
+
+    /// What recovery could not find of a group has been written again.
+    pub fn append_mended(&mut self, group: u64) {
+        self.writer.append_mended(GroupId(group));
+    }
+
     /// Entries from `first` on are written again: what stood there does not count as durable, not
     /// even when the write that carries it ends.
     fn on_replaced(&mut self, group: u64, first: u64) {

@@ -60,6 +60,8 @@ impl<M: PageMap> Replica<M> {
             PeerEvent::Removed => self.on_removed(fx),
             PeerEvent::Gone { member } => self.raft.peer_unreachable_hint(ReplicaId(member)),
             PeerEvent::Message { member, connection, message } => match message {
+                // For Raft, who mends its log is a member that is down.
+                PeerMessage::Raft(_) if self.is_mending() => {}
                 PeerMessage::Raft(Message { from, body: Body::Snapshot { snapshot }, .. }) => {
                     self.on_snapshot_notice(from.0, &snapshot);
                 }
@@ -89,8 +91,12 @@ impl<M: PageMap> Replica<M> {
                 PeerMessage::Pages { sequence, pages } => {
                     self.on_pages(connection, sequence, &pages, peers, fx);
                 }
-                // Damaged logs are not repaired in place: such a member is refused its start.
-                PeerMessage::EntriesRequest { .. } | PeerMessage::Entries { .. } => {}
+                PeerMessage::EntriesRequest { sequence, first, last } => {
+                    self.on_entries_request(connection, sequence, [first, last], peers);
+                }
+                PeerMessage::Entries { sequence, entries } => {
+                    self.on_entries(member, sequence, entries);
+                }
             },
             PeerEvent::TransferOpened { member, connection } => {
                 self.on_receiving_opened(member, connection, peers, fx);

@@ -16,6 +16,7 @@ pub(crate) mod lease_clock;
 mod look_ahead;
 mod maintenance;
 mod membership;
+mod mending;
 mod messages;
 mod pending;
 mod propose;
@@ -49,6 +50,7 @@ use health::Health;
 use lease_clock::LeaseClock;
 use look_ahead::LookAhead;
 use membership::HeldChange;
+use mending::Mending;
 use messages::Messages;
 use pending::PendingProposals;
 use read::Reads;
@@ -108,6 +110,8 @@ pub(crate) struct Replica<M> {
     needs_step: bool,
     is_wal_full: bool,
     look_ahead: LookAhead,
+    /// The log has holes: what is done about them.
+    mending: Option<Mending>,
     messages: Messages,
     sending: Sending,
     receiving: Receiving,
@@ -179,6 +183,7 @@ impl<M: PageMap> Replica<M> {
         self.now_us = now_us;
         self.work_units_left = STEP_WORK_UNITS;
         self.needs_step = false;
+        self.run_mending(wal, peers, fx);
         self.run_forwarding(peers);
         self.start_read_round();
         self.tick(wal, fx);
@@ -373,7 +378,9 @@ impl<M: PageMap> Replica<M> {
             }
             self.observe_health(wal);
             self.next_tick_us = self.now_us + self.tick_us;
-            self.raft.tick();
+            if !self.is_mending() {
+                self.raft.tick();
+            }
             if self.is_leader() && self.stage == Stage::Serving {
                 self.checkpoint_for_others(fx);
             }
@@ -392,6 +399,9 @@ impl<M: PageMap> Replica<M> {
         metrics: &mut Metrics,
         fx: &mut Effects,
     ) {
+        if self.is_mending() {
+            return;
+        }
         self.send_released(peers);
         while self.raft.has_ready() {
             let mut ready = std::mem::take(&mut self.ready);

@@ -27,6 +27,7 @@ use super::health::Health;
 use super::lease_clock::LeaseClock;
 use super::look_ahead::LookAhead;
 use super::membership::configuration_of;
+use super::mending::Mending;
 use super::messages::Messages;
 use super::pending::PendingProposals;
 use super::read::Reads;
@@ -137,11 +138,14 @@ impl std::error::Error for StartError {}
 pub(crate) struct RecoveredGroup {
     pub hard_state: HardState,
     pub entries: Vec<Entry>,
+    /// Index ranges that were synced and are lost.
+    pub missing: Vec<(u64, u64)>,
     /// Log position of the older of the two checkpoints.
     pub older_index: u64,
     /// The entry before the first of `entries`, as far as the WAL says.
     pub log_base: EntryId,
     pub last_index: u64,
+    pub last_term: u64,
     /// A received state whose copying is not known to be complete.
     pub install: Option<Install>,
 }
@@ -154,15 +158,14 @@ impl RecoveredGroup {
             return Ok(RecoveredGroup {
                 hard_state,
                 entries: Vec::new(),
+                missing: Vec::new(),
                 older_index: 0,
                 log_base: EntryId::default(),
                 last_index: 0,
+                last_term: 0,
                 install: None,
             });
         };
-        if let Some((first_index, last_index)) = group.missing.first().copied() {
-            return Err(StartError::WalDamaged { first_index, last_index });
-        }
         let state = &group.state;
         if state.is_damaged {
             return Err(StartError::HardStateLost);
@@ -175,6 +178,8 @@ impl RecoveredGroup {
         let older_index = state.checkpoint.index;
         let last_index = state.last.index;
         let install = state.install;
+        let missing = group.missing.clone();
+        let last_term = state.last.term;
         let state = state.clone();
         let entries = std::mem::take(&mut group.entries);
         let entries = entries.into_iter().map(|entry| {
@@ -185,7 +190,16 @@ impl RecoveredGroup {
         });
         let entries = entries.collect::<Result<Vec<_>, StartError>>()?;
         let log_base = EntryId { index: Index(older_index), term: Term(state.checkpoint.term) };
-        Ok(RecoveredGroup { hard_state, entries, older_index, log_base, last_index, install })
+        Ok(RecoveredGroup {
+            hard_state,
+            entries,
+            missing,
+            older_index,
+            log_base,
+            last_index,
+            last_term,
+            install,
+        })
     }
 }
 
@@ -227,6 +241,7 @@ impl<M: PageMap> Replica<M> {
         let applied_index = engine.applied_index();
         let entries = group.entries;
         if let Some(first) = entries.first()
+            && group.missing.is_empty()
             && applied_index + 1 < first.index.0
         {
             let (checkpoint_index, first_index) = (applied_index, first.index.0);
@@ -248,6 +263,14 @@ impl<M: PageMap> Replica<M> {
         }
         let is_alone = restored.configuration.voters == [ReplicaId(config.member_id)];
         let raft_config = raft_config(&config, incarnation);
+        if let Some((first_index, last_index)) = group.missing.first().copied()
+            && (restored.configuration.voters.len() <= 1 || config.is_force_new_cluster)
+        {
+            // Nobody could be asked.
+            return Err(StartError::WalDamaged { first_index, last_index });
+        }
+        let last = EntryId { index: Index(group.last_index), term: Term(group.last_term) };
+        let mending = Mending::begin(&mut restored, &raft_config, &group.missing, last);
         let mut raft = RaftNode::new(raft_config, restored)
             .map_err(|error| StartError::Raft(error.to_string()))?;
         if is_alone {
@@ -280,6 +303,7 @@ impl<M: PageMap> Replica<M> {
             is_wal_full: false,
             may_have_broken_pages: meta.is_some(),
             look_ahead: LookAhead::default(),
+            mending,
             messages: Messages::default(),
             sending: Sending::default(),
             receiving: Receiving::default(),
