@@ -267,6 +267,9 @@ impl<M: PageMap> Replica<M> {
     /// One slice of a read; `keeps_turn` leaves it the first in line.
     fn run_work(&mut self, mut running: Running, budget: &mut WorkBudget, keeps_turn: bool) {
         match self.work_slice(&mut running.work, budget) {
+            Ok(Some(outcome)) if self.exceeds_budget(&outcome) => {
+                self.finish(running.origin, Outcome::Failed(Unavailable::AnswerTooLarge));
+            }
             Ok(Some(outcome)) => self.finish(running.origin, outcome),
             Ok(None) if self.config.answer_budget_bytes < running.work.gathered_size_bytes() => {
                 self.finish(running.origin, Outcome::Failed(Unavailable::AnswerTooLarge));
@@ -275,6 +278,12 @@ impl<M: PageMap> Replica<M> {
             Ok(None) => self.reads.running.push_back(running),
             Err(_) => self.finish(running.origin, Outcome::Failed(Unavailable::Corrupt)),
         }
+    }
+
+    /// Whether a list alone is more than the memory for all of them, even if one slice read it.
+    fn exceeds_budget(&self, outcome: &Outcome) -> bool {
+        let Outcome::Range(Ok(list)) = outcome else { return false };
+        self.config.answer_budget_bytes < list.kvs.size_bytes()
     }
 
     fn work_slice(
