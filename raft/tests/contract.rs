@@ -330,6 +330,29 @@ fn rule_damage_a_single_voter_has_nobody_to_ask() {
     assert_eq!(node.soft_state().role, Role::Leader);
 }
 
+// Replication.md: "Damage", rule 3.
+
+#[test]
+fn rule_damage_3_a_replica_without_a_complete_tree_does_not_campaign() {
+    let mut node = solo(1, 3, &[1], 1);
+    let incomplete = raft::LocalHealth { is_tree_incomplete: true, ..Default::default() };
+    node.set_health(incomplete);
+    assert!(node.campaign().is_err());
+    let asks = |node: &mut RaftNode| {
+        (0..40).any(|_| {
+            node.tick();
+            !drain(node).is_empty()
+        })
+    };
+    assert!(!asks(&mut node));
+    // Nor when it is told to.
+    step(&mut node, 2, 1, heartbeat(0, 1));
+    assert!(step(&mut node, 2, 1, Body::TimeoutNow).is_empty());
+    assert_eq!(node.soft_state().role, Role::Follower);
+    node.set_health(raft::LocalHealth::default());
+    assert!(asks(&mut node));
+}
+
 // Replication.md: "Membership", rule 2.
 
 #[test]

@@ -1,6 +1,6 @@
 //! A client of the binary protocol in the simulated world: the production codec, no sockets.
 
-use net::wire::{Answer, ClientHello, ClientSession, Message, ReplyHeader, Request};
+use net::wire::{Answer, ClientHello, ClientRequest, ClientSession, Message, ReplyHeader, Request};
 use shard::input::{ConnectionId, Door};
 
 use super::member::SimMember;
@@ -53,7 +53,7 @@ impl SimClient {
     }
 
     /// Sends a request; its answer is to be fetched by `exchange`.
-    pub fn send(&mut self, request: &Request<'_>) -> u64 {
+    pub fn send(&mut self, request: &impl ClientRequest) -> u64 {
         self.session.request(request).expect("test requests fit")
     }
 

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::page::checkpoint::PageWrite;
 use engine::page::heap::HeapPages;
-use engine::page::map::PageNumber;
+use engine::page::map::{PAGE_SIZE_BYTES, PageNumber};
 use engine::wal::writer::WalWrite;
 use shard::config::{AutoCompaction, Config, InitialMember, Origin};
 use shard::effect::{Effect, Effects, LogLevel, SegmentOrigin};
-use shard::input::{ConnectionId, CoreId, Door, Input};
+use shard::input::{ConnectionId, CoreId, DialFailure, DialId, Door, Input};
 use shard::{Shard, StartError};
 
 use super::disk::WalDisk;
@@ -23,6 +23,8 @@ pub struct Storage {
     pub wal: WalDisk,
     /// The page file as it was written.
     pub pages: HeapPages,
+    /// The side file of a state transfer.
+    pub side: HeapPages,
 }
 
 /// A member that runs.
@@ -38,12 +40,33 @@ pub struct SimMember {
     /// WAL writes that are not synced yet.
     unsynced: Vec<WalWrite>,
     is_disk_held: bool,
+    /// Connections whose bytes the kernel does not take.
+    stalled: BTreeSet<ConnectionId>,
+    /// Dials that wait for an answer.
+    pub dials: Vec<(DialId, String)>,
+    /// What was asked of the disk, and what of it is done.
+    pub deeds: Vec<Deed>,
     /// The shard said that clients may come.
     pub is_serving: bool,
     /// The shard said that the stop is complete.
     pub is_stopped: bool,
+    /// The shard said that it does not belong to the cluster any more.
+    pub is_over: bool,
     /// Log lines at WARN and above.
     pub complaints: Vec<String>,
+}
+
+/// Something that a disk was asked for or has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Deed {
+    WalWrite,
+    WalSynced,
+    PageWrite,
+    PageSync,
+    MetaWrite { slot: u64 },
+    PunchHole { pages: u64 },
+    PagesInstall,
 }
 
 /// A configuration for tests: small intervals, so that checkpoints happen.
@@ -100,8 +123,12 @@ impl SimMember {
             closed: BTreeSet::new(),
             unsynced: Vec::new(),
             is_disk_held: false,
+            stalled: BTreeSet::new(),
+            dials: Vec::new(),
+            deeds: Vec::new(),
             is_serving: false,
             is_stopped: false,
+            is_over: false,
             complaints: Vec::new(),
         };
         member.settle();
@@ -146,6 +173,50 @@ impl SimMember {
         if !is_held {
             self.complete_wal();
         }
+    }
+
+    /// One WAL write is durable; false if none is under way.
+    pub fn sync_one(&mut self) -> bool {
+        if self.unsynced.is_empty() {
+            return false;
+        }
+        let write = self.unsynced.remove(0);
+        self.complete_write(write);
+        true
+    }
+
+    /// The kernel takes nothing more of a connection.
+    pub fn stall(&mut self, connection: ConnectionId) {
+        self.stalled.insert(connection);
+    }
+
+    /// A dial succeeds.
+    pub fn dialed(&mut self, dial: DialId) -> ConnectionId {
+        let connection = ConnectionId(self.next_connection);
+        self.next_connection += 1;
+        self.sent.insert(connection, Vec::new());
+        self.inputs.push(Input::Dialed { dial, connection });
+        connection
+    }
+
+    /// A dial fails.
+    pub fn dial_failed(&mut self, dial: DialId, failure: DialFailure) {
+        self.inputs.push(Input::DialFailed { dial, failure });
+    }
+
+    /// Whether something happened that no step has seen.
+    pub fn has_inputs(&self) -> bool {
+        !self.inputs.is_empty()
+    }
+
+    /// What Raft knows.
+    pub fn raft_status(&self) -> raft::Status {
+        self.shard.raft_status().expect("the member has a group")
+    }
+
+    /// What is on the disk.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     /// Asks for a clean stop.
@@ -204,18 +275,25 @@ impl SimMember {
     }
 
     fn complete_wal(&mut self) {
-        for write in self.unsynced.drain(..) {
-            self.storage.wal.sync(&write);
-            self.inputs.push(Input::WalSynced { end: write.end, buffer: write.buffer });
-        }
+        while self.sync_one() {}
+    }
+
+    fn complete_write(&mut self, write: WalWrite) {
+        self.storage.wal.sync(&write);
+        self.deeds.push(Deed::WalSynced);
+        self.inputs.push(Input::WalSynced { end: write.end, buffer: write.buffer });
     }
 
     fn submit(&mut self, effect: Effect) {
         match effect {
             Effect::Transmit { connection, bytes } => {
                 let size_bytes = bytes.len();
+                let is_stalled = self.stalled.contains(&connection);
                 if let Some(sent) = self.sent.get_mut(&connection) {
                     sent.extend_from_slice(&bytes);
+                    if is_stalled {
+                        return;
+                    }
                     self.inputs.push(Input::Transmitted { connection, size_bytes });
                 }
             }
@@ -226,6 +304,7 @@ impl SimMember {
             }
             Effect::WalWrite(write) => {
                 self.storage.wal.write(&write);
+                self.deeds.push(Deed::WalWrite);
                 self.unsynced.push(write);
             }
             Effect::WalSegmentPrepare { segment, size_bytes, origin } => {
@@ -237,19 +316,35 @@ impl SimMember {
             }
             Effect::WalSegmentDelete { segment } => self.storage.wal.delete(segment),
             Effect::PageWrite { first, bytes } => {
+                self.deeds.push(Deed::PageWrite);
                 self.write_pages(&PageWrite { first: PageNumber(first), bytes });
             }
-            Effect::PageSync { interval } => self.inputs.push(Input::PagesSynced { interval }),
+            Effect::PageSync { interval } => {
+                self.deeds.push(Deed::PageSync);
+                self.inputs.push(Input::PagesSynced { interval });
+            }
             Effect::MetaWrite { interval, slot, bytes } => {
+                self.deeds.push(Deed::MetaWrite { slot });
                 self.write_pages(&PageWrite { first: PageNumber(slot), bytes });
                 self.inputs.push(Input::MetaSynced { interval });
             }
-            Effect::PunchHole { .. } => {}
-            Effect::Dial { .. }
-            | Effect::SideWrite { .. }
-            | Effect::SideSync { .. }
-            | Effect::PagesInstall { .. }
-            | Effect::SideDiscard => panic!("a group of one member has no peers"),
+            Effect::PunchHole { pages, .. } => self.deeds.push(Deed::PunchHole { pages }),
+            Effect::Dial { dial, url } => self.dials.push((dial, url)),
+            Effect::SideWrite { first, bytes } => {
+                self.storage.side.write(&PageWrite { first: PageNumber(first), bytes });
+            }
+            Effect::SideSync { number } => self.inputs.push(Input::SideSynced { number }),
+            Effect::PagesInstall { runs } => {
+                self.deeds.push(Deed::PagesInstall);
+                for (first, count) in runs {
+                    let place = |page: u64| page as usize * PAGE_SIZE_BYTES;
+                    let bytes = &self.storage.side.bytes()[place(first)..place(first + count)];
+                    let write = PageWrite { first: PageNumber(first), bytes: bytes.into() };
+                    self.write_pages(&write);
+                }
+                self.inputs.push(Input::PagesInstalled);
+            }
+            Effect::SideDiscard => self.storage.side = HeapPages::new(),
             Effect::Forward { .. } => panic!("a member of one core forwards nothing"),
             Effect::Log { level, message, fields } => {
                 if LogLevel::Warn <= level {
@@ -260,7 +355,7 @@ impl SimMember {
                 self.inputs.push(Input::MetricsRead { token, text: b"metrics\n".to_vec() });
             }
             Effect::Serve => self.is_serving = true,
-            Effect::EndProcess => panic!("a group of one member removes nobody"),
+            Effect::EndProcess => self.is_over = true,
             Effect::Stop => self.is_stopped = true,
         }
     }

@@ -1,0 +1,258 @@
+//! Replication, "Membership", "Damage" and "Cores": who is let in, who counts, and what a member
+//! that lost something may still promise.
+
+use engine::api::{PutRequest, RangeRequest};
+use net::peer::{NotAppended, PeerMessage, Refusal};
+use net::wire::{Answer, ClusterRequest, Request};
+use raft::{Body, EntryId, ReplicaId, Role, Term, Verdict};
+use tests::sim::member::{SimMember, Storage};
+
+use super::group::{Group, id_of};
+use super::scripted::{
+    MEMBER, Scripted, accepted, append, entry_id, hello_of, start, vote_request,
+};
+
+const START_US: u64 = 1_000_000;
+
+fn put(key: &[u8]) -> Request<'_> {
+    Request::Put(PutRequest { key, value: b"v", ..PutRequest::default() })
+}
+
+fn add(url: &str) -> ClusterRequest<'_> {
+    ClusterRequest::MemberAdd { is_learner: false, peer_urls: vec![url] }
+}
+
+fn voters(group: &mut Group, slot: usize) -> usize {
+    group.member(slot).raft_status().configuration.voters.len()
+}
+
+fn verdict(said: &[Body]) -> Option<Verdict> {
+    said.iter().find_map(|body| match body {
+        Body::VoteAnswer { verdict, .. } => Some(*verdict),
+        _ => None,
+    })
+}
+
+#[test]
+fn replication_membership_1_a_change_counts_once_it_is_applied_and_a_refused_one_not_at_all() {
+    let mut group = Group::serving(3);
+    let (leader, follower) = (group.leader().unwrap(), group.follower());
+    let mut client = group.connect(leader);
+    group.isolate(follower, true);
+    // Two of three carry the change; from its apply on it takes three of four.
+    group.call(leader, &mut client, &add("http://elsewhere:2380")).expect("the change is made");
+    assert_eq!(voters(&mut group, leader), 4);
+    let waits = group.ask(leader, &mut client, &put(b"a"));
+    group.advance(300_000);
+    assert_eq!(group.answer(leader, &mut client, waits), None, "two are no quorum of four");
+    group.isolate(follower, false);
+    assert!(group.wait(leader, &mut client, waits).is_ok());
+    let refused = group.call(leader, &mut client, &add("http://elsewhere:2380"));
+    assert_eq!(
+        refused.expect_err("the URL is taken").message,
+        "etcdserver: Peer URLs already exists"
+    );
+    for slot in 0..3 {
+        assert_eq!(voters(&mut group, slot), 4);
+    }
+}
+
+#[test]
+fn replication_membership_2_the_handshake_refuses_who_does_not_belong() {
+    let mut member = start(Storage::default(), START_US);
+    Scripted::join(&mut member, 2);
+    let mut other_cluster = hello_of(3);
+    other_cluster.cluster_id = 0xee;
+    let refusal = Scripted::dial(&mut member, &other_cluster).refusal;
+    assert_eq!(refusal, Some(Refusal::Cluster { cluster_id: 0xcd }));
+    let mut other_birth = hello_of(2);
+    other_birth.birth_id = 99;
+    assert_eq!(Scripted::dial(&mut member, &other_birth).refusal, Some(Refusal::Birth));
+    let mut misled = hello_of(3);
+    misled.to_member = 17;
+    let refusal = Scripted::dial(&mut member, &misled).refusal;
+    assert_eq!(refusal, Some(Refusal::NotMe { member_id: MEMBER }));
+    assert_eq!(member.complaints.len(), 3, "each with a clear line: {:?}", member.complaints);
+}
+
+#[test]
+fn replication_membership_2_a_removed_member_is_not_let_in_again() {
+    let mut group = Group::serving(3);
+    let (leader, follower) = (group.leader().unwrap(), group.follower());
+    let mut client = group.connect(leader);
+    let storage = group.member(follower).storage().clone();
+    let remove = ClusterRequest::MemberRemove { id: id_of(follower) };
+    group.call(leader, &mut client, &remove).expect("the removal is made");
+    group.run_until("it ends", |group| group.member(follower).is_over);
+    // Its disk as it was before it heard of that: the others tell it.
+    group.kill(follower);
+    group.restore(follower, storage);
+    group.start(follower);
+    group.run_until("it ends again", |group| group.member(follower).is_over);
+    assert_eq!(voters(&mut group, leader), 2);
+    let complaints = group.member(follower).complaints.join("\n");
+    assert!(complaints.contains("removed"), "{complaints}");
+}
+
+#[test]
+fn replication_membership_2_a_stranger_gets_votes_and_answers_and_counts_nowhere() {
+    let mut member = start(Storage::default(), START_US);
+    let mut stranger = Scripted::join(&mut member, 9);
+    let said = stranger.say(&mut member, 4, vote_request(entry_id(3, 3)));
+    assert_eq!(verdict(&said), Some(Verdict::Granted));
+    let said = stranger.say(&mut member, 4, append(EntryId::default(), &[4], 0));
+    assert!(said.iter().any(|body| super::scripted::acknowledges(body, 1)), "{said:?}");
+    // As a leader it counts those that its configuration names.
+    let mut member = start(Storage::default(), START_US);
+    let mut voter = Scripted::join(&mut member, 2);
+    voter.elect(&mut member);
+    member.disconnect(voter.connection);
+    let mut stranger = Scripted::join(&mut member, 9);
+    let status = member.raft_status();
+    let mut bytes = Vec::new();
+    let request = PutRequest { key: b"a", value: b"v", ..PutRequest::default() };
+    let id = engine::api::ProposalId { member_id: 9, incarnation: 1, counter: 1 };
+    engine::command::encode(&engine::api::Command::Put(request), id, &mut bytes);
+    let sequence = stranger.next_sequence();
+    stranger.send(&PeerMessage::Propose { sequence, command: bytes.into() });
+    stranger.exchange(&mut member);
+    let last = member.raft_status().last;
+    assert!(status.last.index < last.index);
+    stranger.say(&mut member, status.term.0, accepted(last.index.0));
+    assert!(member.raft_status().commit < last.index);
+}
+
+#[test]
+fn replication_membership_4_nothing_of_a_member_counts_before_its_birth_is_durable() {
+    let mut member = start(Storage::default(), START_US);
+    for _ in 0..200 {
+        member.advance(10_000);
+    }
+    assert_eq!(member.raft_status().role, Role::PreCandidate);
+    member.hold_disk(true);
+    let mut voter = Scripted::dial(&mut member, &hello_of(2));
+    assert_eq!(voter.hello, None, "its birth is on its way to the disk");
+    // The power goes, and with it what was not durable: nothing was promised to that birth.
+    let mut member = start(member.lose_power(|| false), START_US);
+    let mut reborn = hello_of(2);
+    reborn.birth_id += 1;
+    assert!(Scripted::dial(&mut member, &reborn).hello.is_some());
+    voter = Scripted::dial(&mut member, &hello_of(2));
+    assert_eq!(voter.refusal, Some(Refusal::Birth));
+}
+
+#[test]
+fn replication_membership_4_births_and_lives_are_remembered_over_power_cuts() {
+    let mut member = start(Storage::default(), START_US);
+    let mut hello = hello_of(2);
+    hello.incarnation = 5;
+    assert!(Scripted::dial(&mut member, &hello).hello.is_some());
+    let mut member = start(member.lose_power(|| false), START_US);
+    let mut wiped = hello_of(2);
+    (wiped.birth_id, wiped.incarnation) = (7, 6);
+    assert_eq!(Scripted::dial(&mut member, &wiped).refusal, Some(Refusal::Birth));
+    hello.incarnation = 4;
+    let refusal = Scripted::dial(&mut member, &hello).refusal;
+    assert_eq!(refusal, Some(Refusal::Incarnation { known: 5 }), "an old image of its disk");
+    assert_eq!(member.complaints.len(), 2, "{:?}", member.complaints);
+    hello.incarnation = 6;
+    assert!(Scripted::dial(&mut member, &hello).hello.is_some());
+}
+
+fn has_key(group: &mut Group, slot: usize, key: &[u8]) -> bool {
+    let mut client = group.connect(slot);
+    let range = Request::Range(RangeRequest { key, ..RangeRequest::default() });
+    match group.call(slot, &mut client, &range).expect("the read succeeds") {
+        (_, Answer::Range(range)) => !range.kvs.is_empty(),
+        other => panic!("not a range: {other:?}"),
+    }
+}
+
+#[test]
+fn replication_membership_5_a_forced_cluster_keeps_the_whole_log_and_its_own_epoch() {
+    let mut group = Group::serving(3);
+    let leader = group.leader().unwrap();
+    let mut client = group.connect(leader);
+    group.call(leader, &mut client, &put(b"acknowledged")).expect("the put succeeds");
+    // What one member has and nobody knows to be committed may have been acknowledged as well.
+    group.deafen(leader, true);
+    group.ask(leader, &mut client, &put(b"uncertain"));
+    let term = group.member(leader).raft_status().term;
+    for slot in 0..3 {
+        group.kill(slot);
+    }
+    group.deafen(leader, false);
+    group.configs[leader].is_force_new_cluster = true;
+    group.configs[leader].epoch = 1;
+    group.start(leader);
+    group.run_until("it serves alone", |group| {
+        let status = group.member(leader).raft_status();
+        group.member(leader).is_serving && status.configuration.members().count() == 1
+    });
+    assert!(has_key(&mut group, leader, b"acknowledged"));
+    assert!(has_key(&mut group, leader, b"uncertain"));
+    let status = group.member(leader).raft_status();
+    assert_eq!(status.configuration.voters, [ReplicaId(id_of(leader))]);
+    assert!(Term(term.0 + (1 << 20)) <= status.term);
+    // The old cluster lives on without it: neither is let in by the other.
+    let others: Vec<_> = (0..3).filter(|slot| *slot != leader).collect();
+    for slot in &others {
+        group.start(*slot);
+    }
+    group.advance(3_000_000);
+    for slot in others {
+        let complaints = group.member(slot).complaints.join("\n");
+        assert!(complaints.contains("Epoch"), "{complaints}");
+        assert!(group.member(slot).raft_status().term < status.term);
+    }
+}
+
+#[test]
+fn replication_membership_6_what_this_version_cannot_read_is_not_let_into_the_log() {
+    let mut member = start(Storage::default(), START_US);
+    let mut other = Scripted::join(&mut member, 2);
+    other.elect(&mut member);
+    let last = member.raft_status().last;
+    let sequence = other.next_sequence();
+    other.send(&PeerMessage::Propose { sequence, command: vec![0xff; 40].into() });
+    other.exchange(&mut member);
+    let said = other.heard_all(&mut member);
+    let refused = PeerMessage::NotAppended { sequence, reason: NotAppended::Full };
+    assert!(said.contains(&refused), "{said:?}");
+    assert_eq!(member.raft_status().last, last);
+}
+
+#[test]
+fn replication_damage_1_a_torn_tail_costs_no_vote() {
+    for coin in 0..20_u64 {
+        let mut member = start(Storage::default(), START_US);
+        let mut other = Scripted::join(&mut member, 2);
+        let said = other.say(&mut member, 5, vote_request(entry_id(0, 0)));
+        assert_eq!(verdict(&said), Some(Verdict::Granted));
+        // The vote is synced; what follows it is cut anywhere.
+        member.hold_disk(true);
+        other.say(&mut member, 5, append(EntryId::default(), &[5; 200], 0));
+        let mut state = coin;
+        let storage = member.lose_power(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(coin);
+            state >> 40 & 1 == 1
+        });
+        let mut member = start(storage, START_US);
+        assert_eq!(member.raft_status().vote, Some(ReplicaId(2)));
+        let mut other = Scripted::join(&mut member, 3);
+        let said = other.say(&mut member, 5, vote_request(entry_id(9, 4)));
+        assert_eq!(verdict(&said), Some(Verdict::Refused), "one vote a term");
+    }
+}
+
+#[test]
+fn replication_cores_the_handshake_tells_the_cores_of_both_sides() {
+    let mut config = super::group::founder_config(0, 3);
+    config.cores = 3;
+    let mut member = SimMember::start(config, Storage::default(), START_US).expect("it starts");
+    // Another number of cores is no reason to be turned away.
+    let mut hello = hello_of(2);
+    hello.cores = 7;
+    let other = Scripted::dial(&mut member, &hello);
+    assert_eq!(other.hello.expect("it is let in").cores, 3);
+}

@@ -1,0 +1,108 @@
+//! Storage, as a whole member shows it: what its disk is asked for, and in which order.
+
+use engine::api::{DeleteRangeRequest, PutRequest};
+use net::wire::Request;
+use shard::StartError;
+use tests::sim::client::SimClient;
+use tests::sim::member::{Deed, SimMember, Storage, config};
+
+fn started(storage: Storage) -> (SimMember, SimClient) {
+    let mut member = SimMember::start(config(), storage, 1_000_000).expect("the member starts");
+    let client = SimClient::connect(&mut member);
+    (member, client)
+}
+
+fn puts(member: &mut SimMember, client: &mut SimClient, count: usize, size_bytes: usize) {
+    let value = vec![5; size_bytes];
+    for number in 0..count {
+        let key = format!("key-{number:06}");
+        let put = PutRequest { key: key.as_bytes(), value: &value, ..PutRequest::default() };
+        client.call(member, &Request::Put(put)).expect("the put succeeds");
+    }
+}
+
+fn count(member: &SimMember, wanted: impl Fn(&Deed) -> bool) -> usize {
+    member.deeds.iter().filter(|deed| wanted(deed)).count()
+}
+
+#[test]
+fn storage_wal_3_the_last_frame_is_covered_after_ten_milliseconds_and_once() {
+    let (mut member, mut client) = started(Storage::default());
+    // At rest: no checkpoint is due any more.
+    member.advance(5_000_000);
+    for _ in 0..1_000 {
+        member.advance(10_000);
+    }
+    puts(&mut member, &mut client, 1, 10);
+    member.deeds.clear();
+    for _ in 0..9 {
+        member.advance(1_000);
+    }
+    let writes = |member: &SimMember| count(member, |deed| *deed == Deed::WalWrite);
+    assert_eq!(writes(&member), 0);
+    member.advance(2_000);
+    assert_eq!(writes(&member), 1, "what was acknowledged is told from a torn tail now");
+    for _ in 0..50 {
+        member.advance(10_000);
+    }
+    assert_eq!(writes(&member), 1, "a cover needs no cover");
+}
+
+#[test]
+fn storage_wal_5_a_log_that_begins_behind_the_checkpoint_refuses_the_start() {
+    let (mut member, mut client) = started(Storage::default());
+    puts(&mut member, &mut client, 400, 900);
+    member.advance(3_000_000);
+    let mut storage = member.kill();
+    // The page file goes back to its beginning, the log does not.
+    storage.pages = Default::default();
+    let refused = SimMember::start(config(), storage, 9_000_000).err().expect("pages are missing");
+    let is_named = matches!(refused, StartError::PagesLost | StartError::WalGap { .. });
+    assert!(is_named, "{refused}");
+}
+
+#[test]
+fn storage_pages_1_a_clean_stop_makes_no_checkpoint_of_its_own() {
+    let (mut member, mut client) = started(Storage::default());
+    puts(&mut member, &mut client, 5, 100);
+    member.deeds.clear();
+    member.shut_down();
+    member.settle();
+    for _ in 0..500 {
+        member.advance(10_000);
+    }
+    assert!(member.is_stopped);
+    let pages = count(&member, |deed| !matches!(deed, Deed::WalWrite | Deed::WalSynced));
+    assert_eq!(pages, 0, "it would be a boundary of one member: {:?}", member.deeds);
+    let (mut member, mut client) = started(member.kill());
+    let request = Request::DeleteRange(DeleteRangeRequest {
+        key: b"key-",
+        range_end: b"key.",
+        prev_kv: false,
+    });
+    let (_, answer) = client.call(&mut member, &request).expect("the deletion succeeds");
+    let net::wire::Answer::DeleteRange(deleted) = answer else { panic!("{answer:?}") };
+    assert_eq!(deleted.deleted, 5, "everything is in the log");
+}
+
+#[test]
+fn storage_pages_3_pages_are_synced_before_the_meta_page_and_meta_pages_take_turns() {
+    let (mut member, mut client) = started(Storage::default());
+    puts(&mut member, &mut client, 600, 900);
+    member.advance(1_000_000);
+    let deeds = member.deeds.iter().filter(|d| !matches!(d, Deed::WalWrite | Deed::WalSynced));
+    let (mut unsynced, mut metas) = (0, Vec::new());
+    for deed in deeds {
+        match deed {
+            Deed::PageWrite => unsynced += 1,
+            Deed::PageSync => unsynced = 0,
+            Deed::MetaWrite { slot } => {
+                assert_eq!(unsynced, 0, "it would name pages that a power cut loses");
+                metas.push(*slot);
+            }
+            _ => {}
+        }
+    }
+    assert!(5 < metas.len(), "only {} checkpoints", metas.len());
+    assert!(metas.windows(2).all(|pair| pair[0] != pair[1]), "{metas:?}");
+}

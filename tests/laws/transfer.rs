@@ -1,0 +1,50 @@
+//! Storage, "State transfer": a member that lags behind the log is given pages, and then the log.
+
+use engine::api::PutRequest;
+use net::wire::Request;
+use tests::sim::client::SimClient;
+use tests::sim::member::Deed;
+
+use super::group::Group;
+
+/// Puts by the hundred, all answered.
+fn puts(group: &mut Group, slot: usize, client: &mut SimClient, hundreds: usize) {
+    for hundred in 0..hundreds {
+        let value = vec![hundred as u8; 200];
+        for number in 0..100 {
+            let key = format!("key-{:03}-{number:02}", hundred % 7);
+            let put = PutRequest { key: key.as_bytes(), value: &value, ..PutRequest::default() };
+            client.send(&Request::Put(put));
+        }
+        client.flush(group.member(slot));
+        group.pump();
+        client.fetch(group.member(slot));
+        while client.outcomes.len() < 100 {
+            group.advance(2_000);
+            client.fetch(group.member(slot));
+        }
+        assert!(client.outcomes.drain(..).all(|(_, outcome)| outcome.is_ok()));
+    }
+}
+
+#[test]
+fn storage_transfer_2_a_member_that_lags_gets_pages_and_then_the_entries_written_meanwhile() {
+    let mut group = Group::serving(3);
+    let (leader, follower) = (group.leader().unwrap(), group.follower());
+    let mut client = group.connect(leader);
+    group.kill(follower);
+    puts(&mut group, leader, &mut client, 70);
+    group.start(follower);
+    // Writes go on while the pages travel.
+    puts(&mut group, leader, &mut client, 10);
+    let caught_up = |group: &mut Group| {
+        group.member(follower).raft_status().applied == group.member(leader).raft_status().applied
+    };
+    group.run_until("it has caught up", caught_up);
+    assert!(group.member(follower).deeds.contains(&Deed::PagesInstall), "by entries alone");
+    puts(&mut group, leader, &mut client, 1);
+    group.advance(6_000_000);
+    group.run_until("it follows", caught_up);
+    let metas = [leader, follower].map(|slot| group.member(slot).storage().pages.meta_slots());
+    assert!(metas[0] == metas[1], "the same pages at the same checkpoints");
+}
