@@ -141,7 +141,7 @@ fn measure(arguments: &Arguments, case: Case, program: &Program) -> Result<Figur
     };
     let plan = Plan {
         protocol: case.protocol,
-        address,
+        addresses: vec![address],
         operation: case.operation,
         workload: Workload::new("compare/", KEYS, [16, 256], KeyOrder::Drawn),
         connections: case.connections,
@@ -160,7 +160,7 @@ fn measure(arguments: &Arguments, case: Case, program: &Program) -> Result<Figur
     }
     let floor = Floor::measure(&arguments.directory, cores.of_member(1), cores.of_load(1))?;
     let windows = [Duration::from_secs(1), Duration::from_secs_f64(arguments.seconds)];
-    let outcome = plan.run(windows, Some(member.process()))?;
+    let outcome = plan.run(windows, &[member.process()])?;
     if let Some(failure) = outcome.tally.failure {
         return Err(BenchError::Call(failure));
     }

@@ -116,7 +116,7 @@ fn run(arguments: &Arguments) -> Result<String, BenchError> {
     }
     let before = floor()?;
     let seconds = [arguments.warmup_seconds, arguments.seconds].map(Duration::from_secs_f64);
-    let outcome = plan.run(seconds, process)?;
+    let outcome = plan.run(seconds, process.as_slice())?;
     let after = floor()?;
     let mut line = format!("{}: {}", title(arguments), report::line(&outcome));
     if let Some((before, after)) = before.zip(after) {
@@ -159,7 +159,7 @@ fn plan_of(arguments: &Arguments, address: String) -> Plan {
     let closed = Pacing::Closed { outstanding: arguments.clients };
     Plan {
         protocol: arguments.protocol,
-        address,
+        addresses: vec![address],
         operation: arguments.operation,
         workload: Workload::new("bench/", arguments.keys, sizes, KeyOrder::Drawn),
         connections,

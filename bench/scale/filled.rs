@@ -68,7 +68,7 @@ fn write(member: &Member, workload: Workload, count: u64) -> Result<(), BenchErr
     };
     let plan = Plan {
         protocol,
-        address,
+        addresses: vec![address],
         operation: Operation::Put,
         workload,
         connections,

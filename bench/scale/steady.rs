@@ -61,7 +61,7 @@ fn start(arguments: &Arguments, member: &Member) -> Result<Running, BenchError> 
     let sizes = [arguments.key_bytes, arguments.value_bytes];
     let plan = Plan {
         protocol: Protocol::Grpc,
-        address: member.client_address(),
+        addresses: vec![member.client_address()],
         operation: Operation::Put,
         workload: Workload::new("steady/", STEADY_KEYS, sizes, KeyOrder::Drawn),
         connections: 4,

@@ -13,7 +13,7 @@ use std::time::Instant;
 pub(crate) async fn run(plan: &Plan, recorder: &Rc<Recorder>) -> Result<(), BenchError> {
     let mut tasks = Vec::new();
     for connection in 0..plan.connections {
-        let pipeline = Pipeline::connect(&plan.address).await?;
+        let pipeline = Pipeline::connect(plan.address_of(connection)).await?;
         let (slots, ticker) = match plan.pacing {
             Pacing::Closed { outstanding } => {
                 let extra = usize::from(connection < outstanding % plan.connections);

@@ -17,8 +17,8 @@ use tonic::transport::Channel;
 
 pub(crate) async fn run(plan: &Plan, recorder: &Rc<Recorder>) -> Result<(), BenchError> {
     let mut clients = Vec::with_capacity(plan.connections);
-    for _ in 0..plan.connections {
-        clients.push(KvClient::new(connect(&plan.address).await?));
+    for connection in 0..plan.connections {
+        clients.push(KvClient::new(connect(plan.address_of(connection)).await?));
     }
     match plan.pacing {
         Pacing::Closed { outstanding } => run_closed(plan, recorder, &clients, outstanding).await,

@@ -51,8 +51,8 @@ pub enum Pacing {
 pub struct Plan {
     /// How the member is spoken to.
     pub protocol: Protocol,
-    /// `host:port` of that protocol.
-    pub address: String,
+    /// `host:port` of that protocol; of several members, connections take them in turn.
+    pub addresses: Vec<String>,
     /// What is called.
     pub operation: Operation,
     /// Keys and values.
@@ -72,7 +72,7 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// Its calls.
     pub tally: Tally,
-    /// Processor time the member took in it, if its process is known.
+    /// Processor time all members took in it, if their processes are known.
     pub member_cpu: Option<Duration>,
 }
 
@@ -115,19 +115,19 @@ impl Running {
     pub fn measure(
         &self,
         [warmup, measured]: [Duration; 2],
-        process: Option<u32>,
+        processes: &[u32],
     ) -> Result<Outcome, BenchError> {
         std::thread::sleep(warmup);
-        let cpu_before = process.map(cpu_time_of).transpose()?;
+        let cpu_before = cpu_time_of_all(processes)?;
         let begin = self.begin_window();
         std::thread::sleep(measured);
         let tally = self.end_window();
         let elapsed = begin.elapsed();
-        let cpu_after = process.map(cpu_time_of).transpose()?;
+        let cpu_after = cpu_time_of_all(processes)?;
         if self.thread.is_finished() {
             return Err(BenchError::Call("the load ended before its window".to_owned()));
         }
-        let member_cpu = cpu_after.zip(cpu_before).map(|(after, before)| after - before);
+        let member_cpu = (!processes.is_empty()).then(|| cpu_after - cpu_before);
         Ok(Outcome { elapsed, tally, member_cpu })
     }
 
@@ -160,7 +160,7 @@ impl Plan {
             Pacing::Closed { outstanding } => outstanding,
             Pacing::Open { per_s } => per_s as usize,
         };
-        if self.connections == 0 || calls < self.connections {
+        if self.addresses.is_empty() || self.connections == 0 || calls < self.connections {
             return Err(BenchError::Usage("give each connection at least one call".to_owned()));
         }
         let shared = Arc::new(Shared::default());
@@ -176,12 +176,17 @@ impl Plan {
     ///
     /// # Errors
     /// What ended it early.
-    pub fn run(self, windows: [Duration; 2], process: Option<u32>) -> Result<Outcome, BenchError> {
+    pub fn run(self, windows: [Duration; 2], processes: &[u32]) -> Result<Outcome, BenchError> {
         let running = self.start()?;
-        let outcome = running.measure(windows, process);
+        let outcome = running.measure(windows, processes);
         // What ended the load says more than that it ended.
         running.stop()?;
         outcome
+    }
+
+    /// Where a connection goes.
+    pub(crate) fn address_of(&self, connection: usize) -> &str {
+        &self.addresses[connection % self.addresses.len()]
     }
 
     fn run_here(self, shared: Arc<Shared>) -> Result<(), BenchError> {
@@ -198,4 +203,8 @@ impl Plan {
             }
         }))
     }
+}
+
+fn cpu_time_of_all(processes: &[u32]) -> Result<Duration, BenchError> {
+    processes.iter().map(|process| cpu_time_of(*process)).sum()
 }

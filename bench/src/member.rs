@@ -5,6 +5,7 @@
 use crate::affinity::{Cores, pin_to};
 use crate::calls::Caller;
 use crate::error::{BenchError, io_error};
+use crate::metrics::fetch_number;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{File, read_to_string};
 use std::net::TcpListener;
@@ -65,10 +66,37 @@ pub struct MemberOptions {
 pub struct Member {
     options: MemberOptions,
     data: TempDir,
-    ports: [u16; 3],
+    seat: Seat,
     child: Child,
     /// From starting the process to the first linearizable read answered.
     pub ready_after: Duration,
+}
+
+/// Who a member is in its cluster.
+#[derive(Clone, Debug)]
+struct Seat {
+    name: String,
+    /// Of clients, peers and the binary protocol.
+    ports: [u16; 3],
+    initial_cluster: String,
+}
+
+impl Seat {
+    /// Seats of a cluster that is founded.
+    fn of_cluster(size: usize) -> Result<Vec<Seat>, BenchError> {
+        let ports = free_ports(size)?;
+        let name = |number: usize| format!("m{number}");
+        let all = ports.iter().enumerate();
+        let all =
+            all.map(|(number, ports)| format!("{}=http://127.0.0.1:{}", name(number), ports[1]));
+        let initial_cluster = all.collect::<Vec<_>>().join(",");
+        let seat = |(number, ports)| Seat {
+            name: name(number),
+            ports,
+            initial_cluster: initial_cluster.clone(),
+        };
+        Ok(ports.into_iter().enumerate().map(seat).collect())
+    }
 }
 
 /// Memory of a process, in bytes.
@@ -105,11 +133,41 @@ impl Member {
     /// # Errors
     /// When there is no directory or no process to be had.
     pub fn launch(options: &MemberOptions) -> Result<Member, BenchError> {
+        let seat = Seat::of_cluster(1)?.remove(0);
+        Member::launch_at(options, seat)
+    }
+
+    /// Starts all members of a cluster, on the same cores, and waits until each answers.
+    ///
+    /// # Errors
+    /// As [`Member::start`].
+    pub fn start_cluster(options: &MemberOptions, size: usize) -> Result<Vec<Member>, BenchError> {
+        let begin = Instant::now();
+        let seats = Seat::of_cluster(size)?.into_iter();
+        let members: Result<Vec<_>, _> =
+            seats.map(|seat| Member::launch_at(options, seat)).collect();
+        let mut members = members?;
+        for member in &mut members {
+            member.wait_until_ready()?;
+            member.ready_after = begin.elapsed();
+        }
+        Ok(members)
+    }
+
+    fn launch_at(options: &MemberOptions, seat: Seat) -> Result<Member, BenchError> {
         let data = TempDir::with_prefix_in("bench-", &options.directory)
             .map_err(io_error("making a data directory"))?;
-        let ports = free_ports()?;
-        let child = spawn(options, data.path(), ports)?;
-        Ok(Member { options: options.clone(), data, ports, child, ready_after: Duration::ZERO })
+        let child = spawn(options, data.path(), &seat)?;
+        Ok(Member { options: options.clone(), data, seat, child, ready_after: Duration::ZERO })
+    }
+
+    /// Whether it says that it leads its cluster.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn is_leader(&self) -> Result<bool, BenchError> {
+        let value = fetch_number(&self.client_address(), "etcd_server_is_leader")?;
+        Ok(value == Some(1.0))
     }
 
     /// Starts the process again on the same data, after [`Member::stop`] or [`Member::kill`], and
@@ -119,7 +177,7 @@ impl Member {
     /// As [`Member::start`].
     pub fn restart(&mut self) -> Result<Duration, BenchError> {
         let begin = Instant::now();
-        self.child = spawn(&self.options, self.data.path(), self.ports)?;
+        self.child = spawn(&self.options, self.data.path(), &self.seat)?;
         self.wait_until_ready()?;
         self.ready_after = begin.elapsed();
         Ok(self.ready_after)
@@ -153,13 +211,13 @@ impl Member {
 
     /// Where etcd's API is.
     pub fn client_address(&self) -> String {
-        format!("127.0.0.1:{}", self.ports[0])
+        format!("127.0.0.1:{}", self.seat.ports[0])
     }
 
     /// Where the binary protocol is, if this program speaks it.
     pub fn binary_address(&self) -> Option<String> {
         match self.options.program {
-            Program::Corestone(_) => Some(format!("127.0.0.1:{}", self.ports[2])),
+            Program::Corestone(_) => Some(format!("127.0.0.1:{}", self.seat.ports[2])),
             Program::Etcd(_) => None,
         }
     }
@@ -226,8 +284,8 @@ impl Drop for Member {
     }
 }
 
-fn spawn(options: &MemberOptions, data: &Path, ports: [u16; 3]) -> Result<Child, BenchError> {
-    let [client, peer, binary] = ports.map(|port| format!("http://127.0.0.1:{port}"));
+fn spawn(options: &MemberOptions, data: &Path, seat: &Seat) -> Result<Child, BenchError> {
+    let [client, peer, binary] = seat.ports.map(|port| format!("http://127.0.0.1:{port}"));
     let path = match &options.program {
         Program::Corestone(path) | Program::Etcd(path) => path,
     };
@@ -242,7 +300,7 @@ fn spawn(options: &MemberOptions, data: &Path, ports: [u16; 3]) -> Result<Child,
         .arg(data.join("data"))
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &format!("default={peer}")])
+        .args(["--name", &seat.name, "--initial-cluster", &seat.initial_cluster])
         .args(["--quota-backend-bytes", QUOTA_BYTES])
         .args(&options.flags)
         .stdin(Stdio::null())
@@ -286,15 +344,16 @@ fn allocated_size_bytes(directory: &Path) -> std::io::Result<u64> {
     Ok(size_bytes)
 }
 
-/// Three ports that nobody listens on at the moment.
-fn free_ports() -> Result<[u16; 3], BenchError> {
+/// Three ports for each of `count` members that nobody listens on at the moment.
+fn free_ports(count: usize) -> Result<Vec<[u16; 3]>, BenchError> {
     let listen = || TcpListener::bind("127.0.0.1:0").map_err(io_error("finding a free port"));
-    let listeners = [listen()?, listen()?, listen()?];
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
-        *port = listener.local_addr().map_err(io_error("finding a free port"))?.port();
-    }
-    Ok(ports)
+    // All are held until all are known, so that no two are the same.
+    let listeners: Result<Vec<_>, _> = (0..count * 3).map(|_| listen()).collect();
+    let ports: Result<Vec<u16>, BenchError> = listeners?
+        .iter()
+        .map(|listener| Ok(listener.local_addr().map_err(io_error("finding a free port"))?.port()))
+        .collect();
+    Ok(ports?.chunks_exact(3).map(|ports| [ports[0], ports[1], ports[2]]).collect())
 }
 
 /// How long a member may take to answer, loading a million keys included.

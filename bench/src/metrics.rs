@@ -4,6 +4,26 @@ use crate::error::{BenchError, io_error};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+/// The number `name`, one without labels, of the member at `host:port`; `None` if it has none.
+///
+/// # Errors
+/// When nobody listens there.
+pub fn fetch_number(address: &str, name: &str) -> Result<Option<f64>, BenchError> {
+    let text = fetch(address)?;
+    Ok(text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()))
+}
+
+fn fetch(address: &str) -> Result<String, BenchError> {
+    let fetch = || {
+        let mut socket = TcpStream::connect(address)?;
+        write!(socket, "GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        socket.read_to_string(&mut text)?;
+        Ok::<String, std::io::Error>(text)
+    };
+    fetch().map_err(io_error("reading /metrics"))
+}
+
 /// A histogram in Prometheus' text form: bounds and how many values lay below each.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Buckets {
@@ -16,14 +36,7 @@ impl Buckets {
     /// # Errors
     /// When nobody listens there.
     pub fn fetch(address: &str, name: &str) -> Result<Buckets, BenchError> {
-        let fetch = || {
-            let mut socket = TcpStream::connect(address)?;
-            write!(socket, "GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
-            let mut text = String::new();
-            socket.read_to_string(&mut text)?;
-            Ok::<String, std::io::Error>(text)
-        };
-        Ok(Buckets::parse(&fetch().map_err(io_error("reading /metrics"))?, name))
+        Ok(Buckets::parse(&fetch(address)?, name))
     }
 
     fn parse(text: &str, name: &str) -> Buckets {
