@@ -409,6 +409,7 @@ fn shard_config(
         is_pre_vote: settings.is_pre_vote,
         // There is nothing to be left behind by a member that was born just now.
         is_force_new_cluster: settings.is_force_new_cluster && !directory.is_new,
+        is_log_retained: settings.is_log_retained,
         watch_progress_interval_us: settings.watch_progress_interval_us,
         answer_budget_bytes: memory / ANSWER_BUDGET_SHARE / usize::from(cores),
         server_version: ETCD_VERSION.to_owned(),

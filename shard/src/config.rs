@@ -89,6 +89,9 @@ pub struct Config {
     pub is_pre_vote: bool,
     /// Hand the group on with this member as its only voter (etcd's --force-new-cluster).
     pub is_force_new_cluster: bool,
+    /// Keep every entry since the first start (--log-retention=all), for checkers: disk use then
+    /// has no bound but that of the WAL.
+    pub is_log_retained: bool,
     /// Period of watch progress notices.
     pub watch_progress_interval_us: u64,
     /// Memory for range answers under way, per core.

@@ -76,7 +76,7 @@ impl<M: PageMap> Shard<M> {
         let meta = choose_checkpoint(meta_pages)?;
         let (start, group) = recover_wal(&config, source, meta.is_some())?;
         let incarnation = start.run.0;
-        let mut wal = ShardWal::new(Writer::new(start));
+        let mut wal = ShardWal::new(Writer::new(start), config.is_log_retained);
         wal.add_group(DEFAULT_GROUP, group.last_index);
         if group.install.is_some() {
             // Its pages are found in their places, or the replica is not made.

@@ -26,6 +26,8 @@ const SPARE_SEGMENTS_MAX: usize = 2;
 #[derive(Debug)]
 pub(crate) struct ShardWal {
     writer: Writer,
+    /// No segment is released: the log is kept since the first start, as long as there is room.
+    is_log_retained: bool,
     flight: Option<Flight>,
     groups: BTreeMap<u64, GroupProgress>,
     spare: VecDeque<SegmentFile>,
@@ -59,9 +61,10 @@ struct GroupProgress {
 
 impl ShardWal {
     /// A WAL that goes on with `writer`.
-    pub fn new(writer: Writer) -> ShardWal {
+    pub fn new(writer: Writer, is_log_retained: bool) -> ShardWal {
         ShardWal {
             writer,
+            is_log_retained,
             flight: None,
             groups: BTreeMap::new(),
             spare: VecDeque::new(),
@@ -306,8 +309,13 @@ impl ShardWal {
         self.writer.append_installed(group);
     }
 
-    /// Lets go of segments that nobody needs: what says so is durable.
+    /// Lets go of segments that nobody needs: what says so is durable. A log that is to be kept
+    /// whole keeps them all; where [`engine::wal::limits::SEGMENTS_MAX`] are used up it is full, and
+    /// proposals are refused.
     pub fn release(&mut self, fx: &mut Effects) {
+        if self.is_log_retained {
+            return;
+        }
         while let Some(file) = self.writer.release() {
             if self.spare.len() < SPARE_SEGMENTS_MAX {
                 self.spare.push_back(file);

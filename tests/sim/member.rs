@@ -98,6 +98,7 @@ pub fn config() -> Config {
         is_strict_reconfig: true,
         is_pre_vote: true,
         is_force_new_cluster: false,
+        is_log_retained: false,
         watch_progress_interval_us: 600_000_000,
         answer_budget_bytes: 256 << 20,
         server_version: "3.7.0".to_string(),

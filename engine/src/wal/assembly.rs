@@ -20,14 +20,25 @@ pub(crate) struct Assembly {
     pub groups: BTreeMap<GroupId, RecoveredGroup>,
     pub notes: BTreeMap<u64, Vec<u8>>,
     pub has_lost_notes: bool,
+    /// Whole frames, and the records in them.
+    pub frames: u64,
+    pub records: u64,
+    /// Entries that a checkpoint made dispensable are kept.
+    keeps_history: bool,
     /// Something unknown is lost since the last head: a group seen first now may be an old one.
     is_list_lost: bool,
 }
 
 impl Assembly {
+    /// One that keeps what a checkpoint made dispensable.
+    pub(crate) fn with_history() -> Assembly {
+        Assembly { keeps_history: true, ..Assembly::default() }
+    }
+
     /// A frame of which nothing is lost.
     pub(crate) fn on_frame(&mut self, frame: &Frame) -> Result<(), RecoverError> {
         let position = frame.header.position();
+        self.frames += 1;
         if frame.header.has_flag(FLAG_SEGMENT_HEAD) {
             let lines = frame.lines().expect("a head is whole only with its directory");
             self.on_head(lines, frame.header.run())?;
@@ -41,6 +52,7 @@ impl Assembly {
             };
             self.on_record(record, payload, position.segment(), frame.header.run())?;
             offset += size;
+            self.records += 1;
         }
         Ok(())
     }
@@ -157,8 +169,9 @@ impl Assembly {
         if GROUPS_MAX <= self.groups.len() && !self.groups.contains_key(&id) {
             return Err(RecoverError::TooManyGroups);
         }
-        let is_lost = self.is_list_lost;
+        let (is_lost, keeps_history) = (self.is_list_lost, self.keeps_history);
         let group = self.groups.entry(id).or_insert_with(|| RecoveredGroup {
+            keeps_history,
             is_hard_state_lost: is_lost,
             is_last_lost: is_lost,
             ..RecoveredGroup::default()
@@ -178,8 +191,9 @@ impl RecoveredGroup {
         if entry.index <= self.state.checkpoint.index {
             // No log goes back behind its checkpoint: the group left and came again, and the frame
             // that said so is lost.
-            let run = self.run;
-            *self = RecoveredGroup { run, is_hard_state_lost: true, ..RecoveredGroup::default() };
+            let RecoveredGroup { run, keeps_history, .. } = *self;
+            let is_hard_state_lost = true;
+            *self = RecoveredGroup { run, keeps_history, is_hard_state_lost, ..Default::default() };
         }
         self.truncate(entry.index);
         self.is_last_lost = false;
@@ -210,7 +224,8 @@ impl RecoveredGroup {
         if self.state.last.index < last.index {
             self.state.last = last;
         }
-        while self.entries.front().is_some_and(|entry| entry.index <= last.index) {
+        let is_kept = self.keeps_history;
+        while !is_kept && self.entries.front().is_some_and(|entry| entry.index <= last.index) {
             self.entries.pop_front();
         }
         self.state.spans.retain(|span| last.index < span.last);
@@ -255,8 +270,9 @@ impl RecoveredGroup {
     pub(crate) fn conclude(&mut self) {
         self.state.is_damaged |= self.is_hard_state_lost || self.is_last_lost;
         self.state.last = self.state.last.max(self.state.checkpoint);
-        let mut next = self.state.checkpoint.index.saturating_add(1);
-        for entry in &self.entries {
+        let checkpoint = self.state.checkpoint.index;
+        let mut next = checkpoint.saturating_add(1);
+        for entry in self.entries.iter().filter(|entry| checkpoint < entry.index) {
             if next < entry.index {
                 self.missing.push((next, entry.index - 1));
             }

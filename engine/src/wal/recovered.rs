@@ -51,6 +51,8 @@ pub struct RecoveredGroup {
     /// Index ranges behind the checkpoint that were synced once and are lost: to be fetched from
     /// peers before the replica campaigns or serves past them.
     pub missing: Vec<(u64, u64)>,
+    /// Entries that a checkpoint made dispensable are kept.
+    pub(crate) keeps_history: bool,
     /// A frame that may have held a hard state is lost, and no later one was found.
     pub(crate) is_hard_state_lost: bool,
     /// A frame that may have moved the log's end is lost, and no later one says where it is.
@@ -76,6 +78,10 @@ pub struct Recovered {
     pub notes: BTreeMap<u64, Vec<u8>>,
     /// Notes may be missing: a damaged frame held some.
     pub has_lost_notes: bool,
+    /// Whole frames of the chain, and the records in them.
+    pub frames: u64,
+    /// See `frames`.
+    pub records: u64,
     /// Damage; empty after a clean stop and after a torn tail.
     pub gaps: Vec<Gap>,
     /// Whether unsynced frames behind `end` were cut off.

@@ -19,6 +19,19 @@ use super::writer::SegmentFile;
 
 /// Reads a whole WAL. It changes nothing: run again, it finds the same.
 pub fn recover<S: SegmentSource>(source: &S) -> Result<Recovered, RecoverError> {
+    recover_with(source, Assembly::default())
+}
+
+/// As [`recover`], and hands over the entries at and behind a checkpoint too, as far as the segments
+/// that are left hold them: for who looks at a log, not for who goes on with it.
+pub fn recover_history<S: SegmentSource>(source: &S) -> Result<Recovered, RecoverError> {
+    recover_with(source, Assembly::with_history())
+}
+
+fn recover_with<S: SegmentSource>(
+    source: &S,
+    assembly: Assembly,
+) -> Result<Recovered, RecoverError> {
     let (scanner, heads) = Scanner::open(source)?;
     let stops = find_stops(&scanner.files, &heads);
     let first = WalPosition::new(stops[0].segment, 0);
@@ -32,7 +45,7 @@ pub fn recover<S: SegmentSource>(source: &S) -> Result<Recovered, RecoverError> 
         end,
         survey: None,
         gaps: Vec::new(),
-        assembly: Assembly::default(),
+        assembly,
     };
     let has_torn_tail = walk.follow()?;
     Ok(walk.finish(has_torn_tail))
@@ -234,6 +247,8 @@ impl<S: SegmentSource> Walk<'_, S> {
             chain: end.chain,
             segments: scanner.files,
             groups: assembly.groups,
+            frames: assembly.frames,
+            records: assembly.records,
             notes: assembly.notes,
             has_lost_notes: assembly.has_lost_notes,
             gaps,

@@ -175,6 +175,7 @@ pub const FLAGS: &[Flag] = &[
     // Our own.
     flag("listen-binary-urls", DEFAULT_BINARY, Text, Implemented, "URLs of the binary protocol."),
     flag("io-driver", "auto", Text, Implemented, "auto, uring or portable."),
+    flag("log-retention", "bounded", Text, Implemented, "bounded, or all: no entry is dropped."),
     flag("cores", "0", Text, Implemented, "Cores used; 0 is as many as allowed, at most 4."),
     flag("pin", "true", Switch, Implemented, "Pin each core's thread to its CPU."),
     // For tests, and left out of the help: docs/test-flags.md.

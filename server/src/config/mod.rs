@@ -123,6 +123,8 @@ pub struct Settings {
     pub is_pre_vote: bool,
     /// Leave all other members behind.
     pub is_force_new_cluster: bool,
+    /// Drop no entry of the log.
+    pub is_log_retained: bool,
     /// Bytes, as etcd: 0 is the default, negative none.
     pub quota_backend_bytes: i64,
     /// Operations of one transaction list.
@@ -210,6 +212,7 @@ impl Settings {
             is_strict_reconfig: switch("strict-reconfig-check")?,
             is_pre_vote: switch("pre-vote")?,
             is_force_new_cluster: switch("force-new-cluster")?,
+            is_log_retained: check_one_of(&values, "log-retention", &["bounded", "all"])? == "all",
             quota_backend_bytes: number(&values, "quota-backend-bytes", i64::MIN, i64::MAX)?,
             max_txn_ops: number(&values, "max-txn-ops", 1, 1 << 20)? as usize,
             max_request_bytes,
@@ -546,6 +549,15 @@ mod tests {
         assert!(!set.is_strict_reconfig && !set.is_pre_vote);
         assert!(set.is_force_new_cluster);
         assert!(set.warnings.is_empty(), "{:?}", set.warnings);
+    }
+
+    #[test]
+    fn the_log_is_bounded_unless_all_of_it_is_asked_for() {
+        assert!(!settings(&[]).unwrap().is_log_retained);
+        assert!(!settings(&["--log-retention=bounded"]).unwrap().is_log_retained);
+        assert!(settings(&["--log-retention=all"]).unwrap().is_log_retained);
+        let refused = settings(&["--log-retention=some"]).unwrap_err();
+        assert!(refused.to_string().contains("must be one of bounded, all"), "{refused}");
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(super) fn inspect(
         writeln!(notes, "entries {first} to {last} are lost")?;
     }
     let mut line = Vec::new();
-    for entry in &group.entries {
+    for entry in group.entries.range(first_shown(&group)..) {
         line.clear();
         if let Err(malformed) = write_entry(&mut line, entry) {
             writeln!(notes, "entry {} cannot be understood: {malformed}", entry.index)?;
@@ -67,6 +67,19 @@ pub(super) fn inspect(
     let commit = state.hard_state.commit.max(state.checkpoint.index).max(applied_index);
     writeln!(out, "{{\"commit\":{commit}}}")?;
     Ok(verdict)
+}
+
+/// Where the lines begin: what lies at and before the checkpoint is shown as far as it hangs together
+/// with what lies behind it; before that, segments were released.
+fn first_shown(group: &RecoveredGroup) -> usize {
+    let checkpoint = group.state.checkpoint.index;
+    let mut first = group.entries.partition_point(|entry| entry.index <= checkpoint);
+    let mut next = checkpoint + 1;
+    while 0 < first && group.entries[first - 1].index + 1 == next {
+        first -= 1;
+        next -= 1;
+    }
+    first
 }
 
 /// A line for an entry. One whose command is not understood has a line all the same.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use engine::wal::limits::{SEGMENT_FIRST_SIZE_BYTES, SEGMENT_SIZE_BYTES};
 use engine::wal::position::{GroupId, SegmentId, WalPosition};
 use engine::wal::recovered::{Gap, RecoverError, Recovered};
-use engine::wal::recovery::recover;
+use engine::wal::recovery::recover_history;
 use engine::wal::source::{ReadFailed, SegmentSource};
 use engine::wal::writer::SegmentFile;
 
@@ -30,13 +30,13 @@ impl Segments {
     /// What the WAL holds; what is damaged in it is damaged twice.
     ///
     /// # Errors
-    /// As [`recover`]: none of it can be understood.
+    /// As [`recover_history`]: none of it can be understood.
     pub(super) fn recover(&self) -> Result<Recovered, RecoverError> {
         let mut before = None;
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let recovered = recover(self);
+            let recovered = recover_history(self);
             let damage = Damage::of(&recovered);
             let is_settled = damage == Damage::default() || before.as_ref() == Some(&damage);
             if is_settled || attempts == READ_ATTEMPTS_MAX {

@@ -32,8 +32,9 @@ pub(super) fn inspect(place: &Place, out: &mut impl Write) -> Result<Verdict, In
 }
 
 fn show(core: u16, recovered: &Recovered, out: &mut impl Write) -> io::Result<()> {
-    let Recovered { log_id, run, end, .. } = recovered;
+    let Recovered { log_id, run, end, frames, records, .. } = recovered;
     writeln!(out, "wal-{core}: log {:016x}, run {}, ends at {end}", log_id.0, run.0)?;
+    writeln!(out, "  {frames} whole frames with {records} records")?;
     for file in &recovered.segments {
         let cut = if is_cut(file) { "; DAMAGED: no segment is made of this size" } else { "" };
         writeln!(out, "  segment {}: {} bytes{cut}", file.id.0, file.size_bytes)?;
