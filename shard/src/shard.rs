@@ -77,7 +77,7 @@ impl<M: PageMap> Shard<M> {
         let (start, group) = recover_wal(&config, source, meta.is_some())?;
         let incarnation = start.run.0;
         let mut wal = ShardWal::new(Writer::new(start), config.is_log_retained);
-        wal.add_group(DEFAULT_GROUP, group.last_index);
+        wal.add_group(DEFAULT_GROUP, group.last_index, group.hard_state);
         if group.install.is_some() {
             // Its pages are found in their places, or the replica is not made.
             wal.append_installed(GroupId(DEFAULT_GROUP));

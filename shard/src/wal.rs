@@ -13,6 +13,12 @@ use engine::wal::position::{GroupId, SegmentId, WalPosition};
 use engine::wal::record::{EntryId, EntryRecord, HardState, Install};
 use engine::wal::writer::{SegmentFile, Writer};
 use raft::{Entry, EntryKind, Ready, ReadyNumber};
+    }
+
+use engine::wal::record::{EntryId, EntryRecord, HardState};
+use engine::wal::writer::{SegmentFile, WalWrite, Writer};
+use raft::{Entry, EntryKind, Index, Ready, ReadyNumber};
+>>>>>>> 60aedba (wal, net: the commit index in the WAL, binary clients on client URLs)
 
 use crate::effect::{Effect, Effects, SegmentOrigin};
 use crate::metrics::{Histogram, Metrics, Scalar};
@@ -57,6 +63,10 @@ struct GroupProgress {
     number: ReadyNumber,
     index: u64,
     durable_index: u64,
+    /// As it was appended last.
+    hard_state: raft::HardState,
+    /// Commit index now.
+    commit: u64,
 }
 
 impl ShardWal {
@@ -78,11 +88,13 @@ impl ShardWal {
     }
 
     /// A group that was recovered: what it has is durable.
-    pub fn add_group(&mut self, group: u64, last_index: u64) {
+    pub fn add_group(&mut self, group: u64, last_index: u64, hard_state: raft::HardState) {
         let progress = GroupProgress {
             number: ReadyNumber::default(),
             index: last_index,
             durable_index: last_index,
+            hard_state,
+            commit: 0,
         };
         let known = self.groups.insert(group, progress);
         assert!(known.is_none());
@@ -93,15 +105,14 @@ impl ShardWal {
         assert!(ready.must_persist());
         assert!(ready.snapshot.is_some() == install.is_some());
         let id = GroupId(group);
-        if let Some(state) = ready.hard_state {
-            self.writer.append_hard_state(
-                id,
-                HardState {
-                    term: state.term.0,
-                    vote: state.vote.map_or(0, |vote| vote.0),
-                    commit: state.commit.0,
-                },
-            );
+        self.note_commit(group, ready.commit.0);
+        let progress = self.groups.get_mut(&group).expect("the group is known");
+        match ready.hard_state {
+            Some(state) => {
+                progress.hard_state = state;
+                self.writer.append_hard_state(id, record_of(&state));
+            }
+            None => self.append_commit(group),
         }
         if let Some(install) = install {
             self.on_replaced(group, install.last.index);
@@ -127,6 +138,7 @@ impl ShardWal {
         progress.number = ready.number;
     }
 
+<<<<<<< HEAD
     /// Writes down a group's hard state by itself.
     pub fn append_hard_state(&mut self, group: u64, state: raft::HardState) {
         let vote = state.vote.map_or(0, |vote| vote.0);
@@ -156,6 +168,33 @@ impl ShardWal {
     /// What recovery could not find of a group has been written again.
     pub fn append_mended(&mut self, group: u64) {
         self.writer.append_mended(GroupId(group));
+=======
+    /// The group's commit index is this now. It goes to the WAL along with something else, or with
+    /// the frame that covers the last one: it need not be durable, but who looks at the files of a
+    /// killed member should see what was acknowledged.
+    pub fn note_commit(&mut self, group: u64, commit: u64) {
+        let progress = self.groups.get_mut(&group).expect("the group is known");
+        // After a restart it begins at what is held here, which may be below what was written down.
+        progress.commit = progress.commit.max(commit);
+    }
+
+    /// Writes down a commit index that rose.
+    fn append_commit(&mut self, group: u64) {
+        let progress = self.groups.get_mut(&group).expect("the group is known");
+        if progress.hard_state.commit.0 < progress.commit {
+            progress.hard_state.commit = Index(progress.commit);
+            let state = record_of(&progress.hard_state);
+            self.writer.append_hard_state(GroupId(group), state);
+        }
+    }
+
+    /// The frame that covers the last one: empty, unless a commit index rose meanwhile.
+    fn seal_cover(&mut self) -> Option<WalWrite> {
+        let groups: Vec<u64> = self.groups.keys().copied().collect();
+        for group in groups {
+            self.append_commit(group);
+        }
+        if self.writer.is_empty() { self.writer.seal_empty() } else { self.writer.seal() }
     }
 
     /// Entries from `first` on are written again: what stood there does not count as durable, not
@@ -206,7 +245,7 @@ impl ShardWal {
             self.writer.seal()
         } else if self.writer.needs_cover() {
             match self.cover_at_us {
-                Some(at_us) if at_us <= now_us => self.writer.seal_empty(),
+                Some(at_us) if at_us <= now_us => self.seal_cover(),
                 Some(at_us) => {
                     fx.wake_at(at_us);
                     None
@@ -343,6 +382,14 @@ impl ShardWal {
         self.preparing = Some(file.id);
         let size_bytes = file.size_bytes;
         fx.push(Effect::WalSegmentPrepare { segment: file.id, size_bytes, origin });
+    }
+}
+
+fn record_of(state: &raft::HardState) -> HardState {
+    HardState {
+        term: state.term.0,
+        vote: state.vote.map_or(0, |vote| vote.0),
+        commit: state.commit.0,
     }
 }
 

@@ -415,6 +415,8 @@ impl<M: PageMap> Replica<M> {
             }
             if ready.must_persist() {
                 wal.append(DEFAULT_GROUP, &ready, install);
+            } else {
+                wal.note_commit(DEFAULT_GROUP, ready.commit.0);
             }
             self.committed.extend(ready.committed.drain(..));
             for state in ready.read_states.drain(..) {
