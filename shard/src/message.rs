@@ -385,6 +385,8 @@ pub enum Unavailable {
     Corrupt,
     /// The answer is larger than what a core may hold for answers.
     AnswerTooLarge,
+    /// The leader that had it is not the leader any more, and the next one did not find it.
+    LeaderFailed,
     /// Only the leader does this.
     NotLeader,
     /// The member that was to lead cannot.

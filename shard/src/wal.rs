@@ -11,14 +11,8 @@ use std::collections::{BTreeMap, VecDeque};
 use engine::wal::buffer::WalBuffer;
 use engine::wal::position::{GroupId, SegmentId, WalPosition};
 use engine::wal::record::{EntryId, EntryRecord, HardState, Install};
-use engine::wal::writer::{SegmentFile, Writer};
-use raft::{Entry, EntryKind, Ready, ReadyNumber};
-    }
-
-use engine::wal::record::{EntryId, EntryRecord, HardState};
 use engine::wal::writer::{SegmentFile, WalWrite, Writer};
 use raft::{Entry, EntryKind, Index, Ready, ReadyNumber};
->>>>>>> 60aedba (wal, net: the commit index in the WAL, binary clients on client URLs)
 
 use crate::effect::{Effect, Effects, SegmentOrigin};
 use crate::metrics::{Histogram, Metrics, Scalar};
@@ -40,8 +34,8 @@ pub(crate) struct ShardWal {
     /// The segment that was asked for and is not there yet.
     preparing: Option<SegmentId>,
     cover_at_us: Option<u64>,
-    /// When the oldest record that is not durable was appended.
-    unsynced_since_us: Option<u64>,
+    /// When the oldest record that is not in flight yet was appended.
+    pending_since_us: Option<u64>,
     /// Notes appended, and how many of them are durable.
     notes_appended: u64,
     notes_durable: u64,
@@ -52,6 +46,8 @@ pub(crate) struct ShardWal {
 struct Flight {
     end: WalPosition,
     started_us: u64,
+    /// When the oldest record in it was appended.
+    since_us: u64,
     /// Notes in it and before it.
     notes: u64,
     /// What is durable of each group when this is, if all that was appended is in it.
@@ -80,7 +76,7 @@ impl ShardWal {
             spare: VecDeque::new(),
             preparing: None,
             cover_at_us: None,
-            unsynced_since_us: None,
+            pending_since_us: None,
             notes_appended: 0,
             notes_durable: 0,
             sync_median_us: 0,
@@ -138,12 +134,11 @@ impl ShardWal {
         progress.number = ready.number;
     }
 
-<<<<<<< HEAD
     /// Writes down a group's hard state by itself.
     pub fn append_hard_state(&mut self, group: u64, state: raft::HardState) {
-        let vote = state.vote.map_or(0, |vote| vote.0);
-        let state = HardState { term: state.term.0, vote, commit: state.commit.0 };
-        self.writer.append_hard_state(GroupId(group), state);
+        let progress = self.groups.get_mut(&group).expect("the group is known");
+        progress.hard_state = state;
+        self.writer.append_hard_state(GroupId(group), record_of(&state));
     }
 
     /// Writes an entry that a damaged log lacked: into its hole, or over all that stands at its
@@ -168,7 +163,8 @@ impl ShardWal {
     /// What recovery could not find of a group has been written again.
     pub fn append_mended(&mut self, group: u64) {
         self.writer.append_mended(GroupId(group));
-=======
+    }
+
     /// The group's commit index is this now. It goes to the WAL along with something else, or with
     /// the frame that covers the last one: it need not be durable, but who looks at the files of a
     /// killed member should see what was acknowledged.
@@ -229,14 +225,15 @@ impl ShardWal {
 
     /// Age of the oldest record that is not durable yet, microseconds.
     pub fn sync_age_us(&self, now_us: u64) -> u64 {
-        self.unsynced_since_us.map_or(0, |since_us| now_us - since_us)
+        let flying_us = self.flight.as_ref().map(|flight| flight.since_us);
+        flying_us.or(self.pending_since_us).map_or(0, |since_us| now_us - since_us)
     }
 
     /// Begins a write if none is in flight and there is something to write.
     pub fn maybe_write(&mut self, now_us: u64, metrics: &mut Metrics, fx: &mut Effects) {
         self.prepare_segment(fx);
-        if self.unsynced_since_us.is_none() && !self.writer.is_empty() {
-            self.unsynced_since_us = Some(now_us);
+        if self.pending_since_us.is_none() && !self.writer.is_empty() {
+            self.pending_since_us = Some(now_us);
         }
         if self.flight.is_some() {
             return;
@@ -271,7 +268,9 @@ impl ShardWal {
         let bytes = metrics.value(Scalar::WalWriteBytes) + write.buffer.size_bytes() as u64;
         metrics.set(Scalar::WalWriteBytes, bytes);
         let notes = if is_all_sealed { self.notes_appended } else { self.notes_durable };
-        self.flight = Some(Flight { end: write.end, started_us: now_us, notes, covers });
+        let since_us = self.pending_since_us.take().unwrap_or(now_us);
+        let started_us = now_us;
+        self.flight = Some(Flight { end: write.end, started_us, since_us, notes, covers });
         fx.push(Effect::WalWrite(write));
         self.prepare_segment(fx);
     }
@@ -293,12 +292,11 @@ impl ShardWal {
         let took_us = now_us - flight.started_us;
         // Half of the writes push it up and half down, so it settles at their median.
         self.sync_median_us = match took_us.cmp(&self.sync_median_us) {
+            Ordering::Greater if self.sync_median_us == 0 => took_us,
             Ordering::Greater => self.sync_median_us + (self.sync_median_us / 16).max(1),
             Ordering::Less => self.sync_median_us - (self.sync_median_us / 16).max(1),
             Ordering::Equal => self.sync_median_us,
         };
-        // What was appended since the write began is younger than it.
-        self.unsynced_since_us = (!self.writer.is_empty()).then_some(flight.started_us);
         let mut confirmed = Vec::new();
         for (group, sealed) in flight.covers {
             let progress = self.groups.get_mut(&group).expect("the group is known");

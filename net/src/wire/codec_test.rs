@@ -300,7 +300,10 @@ fn a_hello_is_told_from_other_first_bytes() {
         assert_eq!(super::is_hello(&hello[..size]), None);
     }
     assert_eq!(super::is_hello(&hello), Some(true));
-    assert_eq!(super::is_hello(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS hello"), Some(false));
+    assert_eq!(
+        super::is_hello(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS hello"),
+        Some(false)
+    );
     hello[33] ^= 1;
     assert_eq!(super::is_hello(&hello), Some(false));
 }

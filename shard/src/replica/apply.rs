@@ -13,7 +13,7 @@ use raft::{Entry, EntryKind, Index};
 use super::pending::Waiter;
 use super::{Replica, Stage};
 use crate::effect::{Effect, Effects, LogLevel};
-use crate::message::{Outcome, ProposalClass};
+use crate::message::{Outcome, ProposalClass, Unavailable};
 use crate::metrics::{Metrics, Scalar};
 
 /// Entries kept in memory while a member is sent the state that they go on from.
@@ -68,6 +68,11 @@ impl<M: PageMap> Replica<M> {
             EntryKind::Empty | EntryKind::ConfigChange => {
                 self.engine.skip(index, entry.term.0);
                 self.on_applied(index);
+                if entry.kind == EntryKind::Empty {
+                    while let Some(waiter) = self.pending.take_lost(entry.term.0) {
+                        self.on_proposal_lost(waiter, Unavailable::LeaderFailed);
+                    }
+                }
             }
         }
     }

@@ -136,6 +136,7 @@ impl<M: PageMap> Replica<M> {
                 self.forwarding.put_back(held);
                 break;
             }
+            self.pending.hand_to(held.counter, self.raft.soft_state().term.0);
             self.forwarding.sent.push_back((sequence, held));
         }
         let oldest = self.pending.counter_first();
@@ -167,6 +168,7 @@ impl<M: PageMap> Replica<M> {
                 self.forwarding.put_back(held);
                 break;
             }
+            self.pending.hand_to(held.counter, self.raft.soft_state().term.0);
         }
         for ask in std::mem::take(&mut self.forwarding.asks) {
             self.reads.arrive(ask.origin, call_of(ask.question), ask.deadline_us);
@@ -232,6 +234,7 @@ impl<M: PageMap> Replica<M> {
             | NotAppended::TransferRunning
             | NotAppended::Stopping => {
                 self.forwarding.retry_at_us = self.now_us + RETRY_US;
+                self.pending.hand_to(held.counter, 0);
                 self.forwarding.hold(held.counter, held.command);
             }
         }

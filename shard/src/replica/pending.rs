@@ -29,6 +29,8 @@ struct Pending {
     /// `None` once it was answered out of turn.
     waiter: Option<Waiter>,
     deadline_us: u64,
+    /// The term in whose leader's hands it is; 0 while it is in nobody's.
+    term: u64,
 }
 
 /// The table of pending proposals: a ring, since counters are dense.
@@ -64,10 +66,13 @@ impl PendingProposals {
     }
 
     /// Remembers who waits for the proposal with `next_id`.
-    pub fn insert(&mut self, waiter: Waiter, deadline_us: u64) {
+    pub fn insert(&mut self, waiter: Waiter, deadline_us: u64, term: u64) {
         let earlier = self.ring.back().map_or(0, |pending| pending.deadline_us);
-        self.ring
-            .push_back(Pending { waiter: Some(waiter), deadline_us: deadline_us.max(earlier) });
+        self.ring.push_back(Pending {
+            waiter: Some(waiter),
+            deadline_us: deadline_us.max(earlier),
+            term,
+        });
     }
 
     /// An entry with this id was applied: who waited for it, if it is of this life and nobody
@@ -78,6 +83,25 @@ impl PendingProposals {
         }
         let slot = usize::try_from(id.counter.checked_sub(self.counter_first)?).ok()?;
         let waiter = self.ring.get_mut(slot)?.waiter.take();
+        self.pop_answered();
+        waiter
+    }
+
+    /// A proposal went to the leader of `term`, or came back (0).
+    pub fn hand_to(&mut self, counter: u64, term: u64) {
+        let slot = counter.checked_sub(self.counter_first).and_then(|s| usize::try_from(s).ok());
+        if let Some(pending) = slot.and_then(|slot| self.ring.get_mut(slot)) {
+            pending.term = term;
+        }
+    }
+
+    /// Takes one that was in the hands of a leader before `term`. When the first entry of a term is
+    /// applied, what earlier leaders had appended is applied too or will never be.
+    pub fn take_lost(&mut self, term: u64) -> Option<Waiter> {
+        let is_lost = |pending: &&mut Pending| {
+            pending.waiter.is_some() && 0 < pending.term && pending.term < term
+        };
+        let waiter = self.ring.iter_mut().find(is_lost)?.waiter.take();
         self.pop_answered();
         waiter
     }
@@ -138,7 +162,7 @@ mod tests {
         let mut pending = PendingProposals::new(1, 4);
         for lease in 0..3 {
             assert_eq!(pending.next_id().counter, 1 + lease as u64);
-            pending.insert(Waiter::Expiry { lease }, 100);
+            pending.insert(Waiter::Expiry { lease }, 100, 0);
         }
         assert_eq!(pending.complete(id(2)), Some(Waiter::Expiry { lease: 1 }));
         assert_eq!(pending.complete(id(2)), None);
@@ -151,7 +175,7 @@ mod tests {
     #[test]
     fn an_entry_of_an_earlier_life_completes_nothing() {
         let mut pending = PendingProposals::new(1, 4);
-        pending.insert(Waiter::Background, 100);
+        pending.insert(Waiter::Background, 100, 0);
         assert_eq!(pending.complete(ProposalId { incarnation: 3, ..id(1) }), None);
         assert_eq!(pending.complete(ProposalId { member_id: 2, ..id(1) }), None);
         assert_eq!(pending.complete(id(1)), Some(Waiter::Background));
@@ -160,13 +184,28 @@ mod tests {
     #[test]
     fn overdue_ones_are_taken_and_their_entries_then_complete_nothing() {
         let mut pending = PendingProposals::new(1, 4);
-        pending.insert(Waiter::Expiry { lease: 7 }, 100);
-        pending.insert(Waiter::Background, 50);
+        pending.insert(Waiter::Expiry { lease: 7 }, 100, 0);
+        pending.insert(Waiter::Background, 50, 0);
         assert_eq!(pending.take_overdue(99), None);
         assert_eq!(pending.take_overdue(100), Some(Waiter::Expiry { lease: 7 }));
         assert_eq!(pending.complete(id(1)), None);
         assert_eq!(pending.take_overdue(100), Some(Waiter::Background));
         assert_eq!(pending.take_overdue(u64::MAX), None);
         assert_eq!(pending.next_deadline_us(), None);
+    }
+
+    #[test]
+    fn what_an_earlier_leader_held_is_lost_when_the_next_term_begins() {
+        let mut pending = PendingProposals::new(1, 4);
+        for lease in 1..=3 {
+            pending.insert(Waiter::Expiry { lease }, 100, lease as u64);
+        }
+        pending.insert(Waiter::Background, 100, 0);
+        pending.hand_to(2, 0);
+        assert_eq!(pending.take_lost(3), Some(Waiter::Expiry { lease: 1 }));
+        assert_eq!(pending.take_lost(3), None, "one is held again, one is the new leader's");
+        assert_eq!(pending.take_lost(4), Some(Waiter::Expiry { lease: 3 }));
+        assert!(pending.is_waiting(2) && pending.is_waiting(4));
+        assert_eq!(pending.complete(id(3)), None);
     }
 }

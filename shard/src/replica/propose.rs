@@ -47,7 +47,7 @@ impl<M: PageMap> Replica<M> {
         if !self.forwarding.is_holding() || !may_wait {
             match self.append(command.clone()) {
                 Ok(()) => {
-                    self.insert_pending(waiter);
+                    self.insert_pending(waiter, self.raft.soft_state().term.0);
                     return Ok(());
                 }
                 Err(ProposeError::TooManyUncommitted) => return Err(Unavailable::TooManyRequests),
@@ -65,14 +65,14 @@ impl<M: PageMap> Replica<M> {
             return Err(Unavailable::TooManyRequests);
         }
         self.forwarding.hold(id.counter, command);
-        self.insert_pending(waiter);
+        self.insert_pending(waiter, 0);
         self.needs_step = true;
         Ok(())
     }
 
-    fn insert_pending(&mut self, waiter: Waiter) {
+    fn insert_pending(&mut self, waiter: Waiter, term: u64) {
         let deadline_us = self.now_us + self.request_timeout_us();
-        self.pending.insert(waiter, deadline_us);
+        self.pending.insert(waiter, deadline_us, term);
     }
 
     /// Proposes a command of this member's own.

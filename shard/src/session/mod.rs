@@ -442,6 +442,7 @@ pub(super) fn status_of(why: Unavailable) -> Status {
         Unavailable::NoSpace => status::NO_SPACE,
         Unavailable::Corrupt => status::CORRUPT_CLUSTER,
         Unavailable::AnswerTooLarge => ANSWER_TOO_LARGE,
+        Unavailable::LeaderFailed => status::TIMEOUT_DUE_TO_LEADER_FAIL,
         Unavailable::NotLeader => status::NOT_LEADER,
         Unavailable::BadTransferee => status::BAD_LEADER_TRANSFEREE,
         Unavailable::TransferTimedOut => status::TIMEOUT_LEADER_TRANSFER,
