@@ -16,7 +16,9 @@ use raft::{Configuration, Index, Snapshot, Term};
 
 use super::{DEFAULT_GROUP, Replica};
 use crate::effect::{Effect, Effects};
-use crate::limits::{CHECKPOINT_PAGES_PER_MS, CHECKPOINT_PAGES_PER_STEP_MAX};
+use crate::limits::{
+    CHECKPOINT_PAGES_PER_MS, CHECKPOINT_PAGES_PER_STEP_MAX, SEAL_PAGES_PER_STEP_MAX,
+};
 use crate::metrics::{Histogram, Metrics, Scalar};
 use crate::wal::ShardWal;
 
@@ -180,6 +182,11 @@ impl<M: PageMap> Replica<M> {
             return false;
         }
         self.health.observe_apply(false, self.now_us);
+        if !self.engine.seal_some(SEAL_PAGES_PER_STEP_MAX) {
+            // Apply waits some steps; ticks, reads and what is synced go on in between.
+            self.needs_step = true;
+            return false;
+        }
         let plan = self.engine.end_interval();
         assert!(plan.applied_index == self.engine.applied_index());
         self.checkpoint.flight = Some(Flight {
