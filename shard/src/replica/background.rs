@@ -108,19 +108,8 @@ impl<M: PageMap> Replica<M> {
         if self.is_keeper() {
             self.remove_compacted();
             self.auto_compact();
-            self.checkpoint_when_wanted();
             self.checkpoint_when_idle();
         }
-    }
-
-    /// The first checkpoint, for a member that is to be added.
-    fn checkpoint_when_wanted(&mut self) {
-        if !self.is_checkpoint_wanted || self.background.is_own_pending || self.checkpoint.is_busy()
-        {
-            return;
-        }
-        self.is_checkpoint_wanted = false;
-        self.background.is_own_pending = self.propose_own(&Command::Checkpoint, Waiter::Background);
     }
 
     /// Whether this member does the group's own work: it leads, and has applied what its

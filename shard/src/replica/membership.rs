@@ -223,13 +223,6 @@ impl<M: PageMap> Replica<M> {
         {
             return Err(ProposeError::Change(ChangeError::Inconsistent));
         }
-        if is_addition(&change) && self.checkpoint.durable().index == 0 {
-            // A newborn member begins with a checkpoint. Made after the change it would have to be
-            // agreed to by that very member.
-            self.is_checkpoint_wanted = true;
-            self.needs_step = true;
-            return Err(ProposeError::ConfigurationPending);
-        }
         self.raft.propose_configuration(&change, command).map(|_| ())
     }
 
@@ -311,11 +304,6 @@ impl<M: PageMap> Replica<M> {
         let is_proposed = self.propose_own(&found, Waiter::Background);
         self.background.set_own_pending(is_proposed);
     }
-}
-
-fn is_addition(change: &ConfigurationChange) -> bool {
-    let is_added = |step: &ChangeStep| !matches!(step, ChangeStep::Remove(_));
-    matches!(change, ConfigurationChange::Change { steps, .. } if steps.iter().any(is_added))
 }
 
 /// The change that an entry asks for, if it is one of the configuration.

@@ -131,8 +131,6 @@ pub(crate) struct Replica<M> {
     connected_since_us: BTreeMap<u64, u64>,
     /// The connections do not know the newest members.
     are_members_new: bool,
-    /// A change of members waits for the first checkpoint.
-    is_checkpoint_wanted: bool,
     /// The others are being removed by force: nobody else votes.
     is_forcing: bool,
     /// Since when it is known that this member was removed: it ends soon.

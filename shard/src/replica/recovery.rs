@@ -317,7 +317,6 @@ impl<M: PageMap> Replica<M> {
             held_changes: Vec::new(),
             connected_since_us: BTreeMap::new(),
             are_members_new: true,
-            is_checkpoint_wanted: false,
             is_forcing: config.is_force_new_cluster,
             removed_since_us: None,
             members: Vec::new(),
