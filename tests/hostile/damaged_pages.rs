@@ -6,20 +6,13 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Instant;
 
+use ::tests::process::wal_frames::flip;
 use ::tests::process::{Member, Program, StartError};
-use corestone_client::Error;
+use corestone_client::{DeleteRangeRequest, Error};
 use tempfile::TempDir;
 
 use crate::PATIENCE;
 use crate::witness::{Witness, block_on, connect};
-
-/// Inverts one byte.
-pub fn flip(path: &Path, offset: u64) {
-    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, offset).unwrap();
-    file.write_all_at(&[!byte[0]], offset).unwrap();
-}
 
 /// Bytes of leaves, of an overflow run and of the newest meta page.
 pub fn flipped_bytes(program: &Program) {
@@ -122,6 +115,13 @@ pub fn writes(program: &Program) {
     });
     assert!(member.is_running(), "a write ended the process: {}", member.log().tail(3));
     assert!(matches!(outcome, Err(Error::Status { .. })), "{outcome:?}");
+    takes_other_writes(&mut member);
+    for range_end in [b"\0".as_slice(), b"witness/000900"] {
+        let delete = DeleteRangeRequest { key: b"a", range_end, ..DeleteRangeRequest::default() };
+        let outcome = block_on(async { connect(&member).await.delete_range(delete).await });
+        assert!(member.is_running(), "a deletion ended the process: {}", member.log().tail(3));
+        assert!(matches!(outcome, Err(Error::Status { .. })), "{outcome:?}");
+    }
     takes_other_writes(&mut member);
     member.kill();
     member.restart();

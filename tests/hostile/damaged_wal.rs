@@ -3,23 +3,13 @@
 //! it, and must not change what is left.
 //! Source: docs/format/wal.md.
 
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::Path;
 
+use ::tests::process::wal_frames::{Frame, flip, newest_segment, wait_until_quiet};
 use ::tests::process::{Member, Program};
 
 use crate::directory::{refused, tree};
 use crate::witness::Witness;
-use crate::{PATIENCE, damaged_pages::flip};
-
-/// A frame in a segment's file.
-#[derive(Clone, Copy, Debug)]
-struct Frame {
-    offset: u64,
-    size: u64,
-    payload_offset: u64,
-    payload_size: u64,
-}
 
 /// The log's end, behind everything acknowledged, is torn in every way: a clean recovery.
 pub fn tail(program: &Program) {
@@ -106,48 +96,4 @@ fn contents(member: &Member) -> Vec<(String, Vec<u8>)> {
     let files = tree(&member.data_directory()).into_iter();
     let files = files.filter(|(name, _)| !name.ends_with("/lock"));
     files.map(|(name, (content, _))| (name, content)).collect()
-}
-
-/// The segment with the last frame of the log, and its frames.
-fn newest_segment(member: &Member) -> (PathBuf, Vec<Frame>) {
-    let folder = member.data_directory().join("wal-0");
-    let mut names: Vec<PathBuf> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    names.sort();
-    let found = names.into_iter().rev().find_map(|path| {
-        let frames = frames_of(&path);
-        (!frames.is_empty()).then_some((path, frames))
-    });
-    found.expect("a WAL has frames")
-}
-
-/// The frames of a segment, in order: each begins where the one before ended.
-fn frames_of(path: &Path) -> Vec<Frame> {
-    let stem = path.file_stem().unwrap().to_string_lossy();
-    let Ok(segment) = u64::from_str_radix(&stem, 16) else { return Vec::new() };
-    let bytes = std::fs::read(path).unwrap();
-    let mut frames = Vec::new();
-    let mut offset = 0;
-    while let Some(header) = bytes.get(offset..offset + 96) {
-        let long = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().unwrap());
-        let short =
-            |at: usize| u64::from(u32::from_le_bytes(header[at..at + 4].try_into().unwrap()));
-        let position = segment << 32 | offset as u64;
-        if &header[8..12] != b"WALF" || long(32) != position {
-            break;
-        }
-        let (size, payload_offset, payload_size) = (short(80), short(84), short(88));
-        frames.push(Frame { offset: offset as u64, size, payload_offset, payload_size });
-        offset += usize::try_from(size).unwrap();
-    }
-    frames
-}
-
-/// Waits for the empty frame that covers the last acknowledged one.
-fn wait_until_quiet(member: &Member) {
-    let deadline = Instant::now() + PATIENCE;
-    while newest_segment(member).1.last().unwrap().payload_size != 0 {
-        assert!(Instant::now() < deadline, "a quiet log gets an empty frame");
-        std::thread::yield_now();
-    }
 }

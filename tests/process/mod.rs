@@ -9,6 +9,7 @@ mod binary;
 mod cluster;
 mod log_capture;
 mod member;
+pub mod wal_frames;
 
 pub use binary::{corestone_binary, etcd_binary, find_on_path};
 pub use cluster::Cluster;

@@ -9,6 +9,7 @@ mod ask;
 #[path = "../../etcd/client.rs"]
 #[allow(dead_code, reason = "shared with the target that uses all of it")]
 mod client;
+mod damage;
 mod disks;
 mod failover;
 mod growth;
