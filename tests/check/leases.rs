@@ -110,10 +110,10 @@ fn step(state: &State, timed: &Timed<Use>, rate_permille_max: u64) -> Option<Sta
 
 fn uses(call: &Call) -> Vec<(i64, Use)> {
     match (&call.request, &call.outcome) {
-        (Request::LeaseGrant { .. }, Outcome::Done { answer, .. }) => match answer {
-            Answer::LeaseGrant { id, ttl_s } => vec![(*id, Use::Granted { ttl_s: *ttl_s })],
-            _ => Vec::new(),
-        },
+        (
+            Request::LeaseGrant { .. },
+            Outcome::Done { answer: Answer::LeaseGrant { id, ttl_s }, .. },
+        ) => vec![(*id, Use::Granted { ttl_s: *ttl_s })],
         // The server may clamp the time upwards, so what was asked for is the least.
         (Request::LeaseGrant { id, ttl_s }, Outcome::Unknown) if *id != 0 => {
             vec![(*id, Use::Granted { ttl_s: *ttl_s })]

@@ -118,8 +118,10 @@ impl World {
             other => unreachable!("{other:?} is no completion"),
         };
         let Some(process) = self.members[slot].alive(life) else { return };
-        let synced =
-            process.wal_flight.pop_front_if(|_| matches!(happening, Happening::WalSynced { .. }));
+        let synced = match happening {
+            Happening::WalSynced { .. } => process.wal_flight.pop_front(),
+            _ => None,
+        };
         let disk = &mut self.members[slot].disk;
         let input = match happening {
             Happening::WalSynced { .. } => {
