@@ -245,8 +245,8 @@ impl Group {
                 self.wires.push(wire);
                 continue;
             }
-            for side in 0..2 {
-                if lives[side] {
+            for (side, lives) in lives.into_iter().enumerate() {
+                if lives {
                     let member = self.members[wire.slots[side]].as_mut().expect("it lives");
                     member.disconnect(wire.ends[side]);
                 }

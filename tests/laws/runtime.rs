@@ -55,7 +55,7 @@ fn runtime_step_1_a_long_list_lets_others_pass() {
 fn runtime_memory_1_a_list_beyond_the_whole_budget_is_refused_and_others_are_not() {
     let config = shard::config::Config { answer_budget_bytes: 300_000, ..config() };
     let (mut member, mut client) = filled(config, 1_000, &[7; 1_000]);
-    let refused = client.call(&mut member, &all()).err().expect("a megabyte does not fit");
+    let refused = client.call(&mut member, &all()).expect_err("a megabyte does not fit");
     assert_eq!(refused.code, 8, "RESOURCE_EXHAUSTED: {}", refused.message);
     let some = RangeRequest { key: b"\0", range_end: b"\0", limit: 200, ..RangeRequest::default() };
     let answer = client.call(&mut member, &Request::Range(some)).expect("a part of it fits");

@@ -290,20 +290,3 @@ fn hellos_come_back_and_versions_meet() {
     answer.encode(&mut body);
     assert_eq!(ServerHello::decode(&body), Ok(answer));
 }
-
-#[test]
-fn a_hello_is_told_from_other_first_bytes() {
-    let mut hello = vec![0; limits::FRAME_HEADER_SIZE_BYTES];
-    hello[20] = Opcode::Hello as u8;
-    hello.extend_from_slice(&super::MAGIC.to_le_bytes());
-    for size in 0..hello.len() {
-        assert_eq!(super::is_hello(&hello[..size]), None);
-    }
-    assert_eq!(super::is_hello(&hello), Some(true));
-    assert_eq!(
-        super::is_hello(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS hello"),
-        Some(false)
-    );
-    hello[33] ^= 1;
-    assert_eq!(super::is_hello(&hello), Some(false));
-}

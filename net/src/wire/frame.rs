@@ -34,9 +34,6 @@ pub struct FrameHeader {
 
 const _: () = assert!(size_of::<FrameHeader>() == FRAME_HEADER_SIZE_BYTES);
 
-/// Where the opcode lies in a frame.
-pub(super) const OPCODE_AT: usize = std::mem::offset_of!(FrameHeader, opcode);
-
 /// The message goes on in the next frame of the same opcode and request id.
 pub const FLAG_MORE: u8 = 1;
 

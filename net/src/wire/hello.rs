@@ -4,32 +4,13 @@
 //! change: an old server must be able to tell a new client that it is too new.
 
 use super::error::Malformed;
-use super::frame::OPCODE_AT;
 use super::limits;
-use super::opcode::Opcode;
 use super::reader::{Reader, check_reserved, push_text};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// First eight bytes of both hellos, little-endian: `corestne`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"corestne");
-
-/// Tells from a stream's first bytes whether a client of this protocol begins it: `None` while they
-/// are too few. The port may be shared with protocols whose first bytes are text.
-pub fn is_hello(first_bytes: &[u8]) -> Option<bool> {
-    let magic = MAGIC.to_le_bytes();
-    let at = limits::FRAME_HEADER_SIZE_BYTES;
-    let is_other = |opcode: &u8| *opcode != Opcode::Hello as u8;
-    if first_bytes.get(OPCODE_AT).is_some_and(is_other) {
-        return Some(false);
-    }
-    let there = first_bytes.get(at..).unwrap_or(&[]);
-    let common = there.len().min(magic.len());
-    if there[..common] != magic[..common] {
-        return Some(false);
-    }
-    if common < magic.len() { None } else { Some(true) }
-}
 
 /// Oldest version of the protocol that this code speaks.
 pub const VERSION_MIN: u16 = 1;

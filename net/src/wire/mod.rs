@@ -30,7 +30,7 @@ pub use error::Malformed;
 pub use frame::{FLAG_MORE, Frame, FrameHeader, check_frame};
 pub use hello::{
     ClientHello, FEATURE_RECONNECT, FEATURES, MAGIC, ServerHello, ServerIdentity, ServerLimits,
-    VERSION_MAX, VERSION_MIN, is_hello,
+    VERSION_MAX, VERSION_MIN,
 };
 pub use opcode::Opcode;
 pub use outbox::{Delivery, Outbox, events_cost_bytes};

@@ -47,13 +47,21 @@ impl Segments {
     }
 }
 
+/// What is wrong with a group's part of a WAL.
+#[derive(Debug, PartialEq, Eq)]
+struct GroupDamage {
+    group: GroupId,
+    missing: Vec<(u64, u64)>,
+    is_damaged: bool,
+}
+
 /// What is wrong with a WAL, to be compared with another look at it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Damage {
     error: Option<RecoverError>,
     gaps: Vec<WalPosition>,
     cut: Vec<SegmentFile>,
-    groups: Vec<(GroupId, Vec<(u64, u64)>, bool)>,
+    groups: Vec<GroupDamage>,
 }
 
 impl Damage {
@@ -65,7 +73,11 @@ impl Damage {
         let groups = recovered.groups.iter().filter_map(|(id, group)| {
             let is_damaged = group.state.is_damaged;
             let is_whole = !is_damaged && group.missing.is_empty();
-            (!is_whole).then(|| (*id, group.missing.clone(), is_damaged))
+            (!is_whole).then(|| GroupDamage {
+                group: *id,
+                missing: group.missing.clone(),
+                is_damaged,
+            })
         });
         Damage {
             error: None,

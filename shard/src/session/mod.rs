@@ -17,7 +17,6 @@ use std::collections::{BTreeMap, VecDeque};
 
 use net::etcd::status::{self, Code, Status};
 use net::http1::{self, Protocol};
-use net::wire::is_hello;
 
 use crate::effect::{Effect, Effects};
 use crate::input::{ConnectionId, Door};
@@ -330,15 +329,6 @@ impl Session {
                     Dialect::Grpc(Box::new(GrpcSession::new(context)))
                 }
                 Protocol::Http1 => Dialect::Http(Box::new(HttpSession::new(self.door))),
-                // A client of the binary protocol that was given a client URL is served too.
-                Protocol::Unknown
-                    if self.door == Door::Client && is_hello(&sniffed) != Some(false) =>
-                {
-                    if is_hello(&sniffed).is_none() {
-                        return self.dialect = Dialect::Unknown(sniffed);
-                    }
-                    Dialect::Binary(Box::new(BinarySession::new(context)))
-                }
                 Protocol::Http2 | Protocol::Unknown => {
                     return self.dialect = Dialect::Refused(NOT_SPOKEN_HERE.to_vec());
                 }
