@@ -40,8 +40,10 @@ impl<M: PageMap> Replica<M> {
     /// Tells Raft, once a tick.
     pub(super) fn observe_health(&mut self, wal: &ShardWal) {
         if self.raft.configuration().members().count() <= 1 {
-            // With nobody to hand over to, a slow disk is only slow.
-            return;
+            // With nobody to hand over to, a slow disk is only slow. What was said of it while there
+            // were others must not outlive them: proposals would be held for ever.
+            self.health.disk = DiskHealth::default();
+            return self.tell_health(self.is_installing());
         }
         let age_us = wal.sync_age_us(self.now_us);
         let bound_us = STUCK_SYNC_AGE_US_MIN.max(STUCK_SYNC_MEDIANS * wal.sync_median_us());
