@@ -2,43 +2,14 @@
 //! `CALLS=100000 valgrind --tool=callgrind <this test binary>`.
 #![allow(clippy::unwrap_used)]
 
+mod counting;
 mod http2_support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http2_support::*;
 use net::http2::hpack::encode;
 use net::http2::{Connection, Limits};
-
-/// Counts allocations on their way to the system's allocator.
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on unchanged; the counter is only read by the test.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises are those of `System`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above; the pointer came from `System`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// The headers of a call as tonic sends them: all indexed but the path, which is Huffman-coded and
 /// never indexed. The first call puts the rest into the table.
@@ -118,7 +89,7 @@ fn unary_calls_allocate_nothing() {
     }
     connection.output().clear();
     connection.flushed(&mut app);
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = counting::allocations();
     let mut sent = 0;
     for bytes in black_box(&batches[2..]) {
         connection.feed(bytes, &mut app);
@@ -126,7 +97,7 @@ fn unary_calls_allocate_nothing() {
         connection.output().clear();
         connection.flushed(&mut app);
     }
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    let allocations = counting::allocations() - before;
     assert_eq!(allocations, 0);
     // 11 bytes of headers, 22 of data, 10 of trailers, and credit now and then.
     let measured = calls as usize / BATCH as usize * BATCH as usize - 2 * BATCH as usize;

@@ -3,42 +3,13 @@
 //! entries share.
 #![allow(clippy::unwrap_used)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod counting;
 
 use bytes::Bytes;
 use net::peer::{Event, Hello, PeerConnection, PeerMessage, Purpose};
 use raft::{
     AppendOutcome, Body, DiskHealth, Entry, EntryId, EntryKind, Index, LeaseReads, ReplicaId, Term,
 };
-
-/// Counts allocations on their way to the system's allocator.
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on unchanged; the counter is only read by the test.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises are those of `System`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above; the pointer came from `System`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const LEADER: u64 = 1;
 const FOLLOWER: u64 = 2;
@@ -126,7 +97,7 @@ fn round_allocations(
     // Some rounds warm every buffer.
     for round in 0..8 + ROUNDS {
         if round == 8 {
-            before = ALLOCATIONS.load(Ordering::Relaxed);
+            before = counting::allocations();
         }
         leader.send(to_follower, &mut follower, piece_size_bytes);
         follower.send(to_leader, &mut leader, piece_size_bytes);
@@ -134,12 +105,11 @@ fn round_allocations(
         leader.events.clear();
         follower.events.clear();
     }
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    let allocations = counting::allocations() - before;
     assert_eq!(allocations % ROUNDS, 0, "every round is like the one before");
     (allocations / ROUNDS, events)
 }
 
-// One test, since the counter is the process's.
 #[test]
 fn what_a_round_allocates() {
     let disk = DiskHealth::default();
