@@ -6,6 +6,8 @@ use shard::StartError;
 use tests::sim::client::SimClient;
 use tests::sim::member::{Deed, SimMember, Storage, config};
 
+use super::group::Group;
+
 fn started(storage: Storage) -> (SimMember, SimClient) {
     let mut member = SimMember::start(config(), storage, 1_000_000).expect("the member starts");
     let client = SimClient::connect(&mut member);
@@ -111,4 +113,35 @@ fn storage_pages_3_pages_are_synced_before_the_meta_page_and_meta_pages_take_tur
     }
     assert!(5 < metas.len(), "only {} checkpoints", metas.len());
     assert!(metas.windows(2).all(|pair| pair[0] != pair[1]), "{metas:?}");
+}
+
+#[test]
+fn storage_pages_6_every_member_gives_freed_space_back_at_rest() {
+    let mut group = Group::serving(3);
+    let leader = group.leader().expect("it serves");
+    let mut client = group.connect(leader);
+    for n in 0..600 {
+        let key = format!("key-{n:03}");
+        let put = PutRequest { key: key.as_bytes(), value: &[7; 4_000], ..PutRequest::default() };
+        group.call(leader, &mut client, &Request::Put(put)).expect("put");
+    }
+    let everything = DeleteRangeRequest { key: b"key-", range_end: b"key.", prev_kv: false };
+    group.call(leader, &mut client, &Request::DeleteRange(everything)).expect("deleted");
+    // The events of the compact revision itself are kept: let it be another's.
+    let mark = PutRequest { key: b"mark", ..PutRequest::default() };
+    let (header, _) = group.call(leader, &mut client, &Request::Put(mark)).expect("put");
+    let compact = Request::Compact { revision: header.revision, physical: true };
+    group.call(leader, &mut client, &compact).expect("compacted");
+    for slot in 0..3 {
+        group.member(slot).deeds.clear();
+    }
+    group.advance(15_000_000);
+    for slot in 0..3 {
+        let given_back = group.member(slot).deeds.iter().map(|deed| match deed {
+            Deed::PunchHole { pages } => *pages,
+            _ => 0,
+        });
+        let pages: u64 = given_back.sum();
+        assert!(500 < pages, "member {slot} gave {pages} pages back");
+    }
 }

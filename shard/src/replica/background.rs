@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 /// A store is idle when nobody wrote for this long.
 const IDLE_US: u64 = 1_000_000;
 /// Checkpoints of a store that came to rest.
-const IDLE_CHECKPOINTS: u32 = 3;
+pub(super) const IDLE_CHECKPOINTS: u32 = 3;
 /// Most samples of (time, revision) that periodic compaction keeps.
 const SAMPLES_MAX: usize = 64;
 /// Distance of the checks of compaction by revision: etcd's five minutes.
@@ -229,11 +229,7 @@ impl<M: PageMap> Replica<M> {
             return;
         }
         background.idle_checkpoints += 1;
-        let is_last = background.idle_checkpoints == IDLE_CHECKPOINTS;
         self.background.is_own_pending = self.propose_own(&Command::Checkpoint, Waiter::Background);
-        if is_last {
-            self.checkpoint.punch_when_durable();
-        }
     }
 
     fn auto_compact(&mut self) {

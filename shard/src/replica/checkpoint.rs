@@ -14,6 +14,7 @@ use engine::wal::record::EntryId;
 
 use raft::{Configuration, Index, Snapshot, Term};
 
+use super::background::IDLE_CHECKPOINTS;
 use super::{DEFAULT_GROUP, Replica};
 use crate::effect::{Effect, Effects};
 use crate::limits::{
@@ -37,7 +38,10 @@ pub(super) struct CheckpointState {
     /// The log is kept in memory from a checkpoint on even while nobody else needs it: somebody is
     /// about to.
     is_log_kept: bool,
-    punching: Punching,
+    /// Newest checkpoints with nothing between them and the one before.
+    quiet_checkpoints: u32,
+    /// Where giving free space back to the file system goes on, while it does.
+    punching_from: Option<PageNumber>,
 }
 
 /// A durable checkpoint as another member needs it.
@@ -45,17 +49,6 @@ pub(super) struct CheckpointState {
 struct Newest {
     configuration: Configuration,
     meta: Arc<[u8]>,
-}
-
-/// Giving free space back to the file system, once a store has come to rest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Punching {
-    #[default]
-    Done,
-    /// The next checkpoint that is durable begins it.
-    Awaited,
-    /// Free runs before this page are given back.
-    From(PageNumber),
 }
 
 #[derive(Debug)]
@@ -120,7 +113,7 @@ impl CheckpointState {
 
     /// Space is given back another time.
     pub fn stop_punching(&mut self) {
-        self.punching = Punching::Done;
+        self.punching_from = None;
     }
 
     /// From now on the log is kept as if somebody lagged.
@@ -158,12 +151,7 @@ impl CheckpointState {
 
     /// Whether one is under way, or space is being given back.
     pub fn is_busy(&self) -> bool {
-        self.flight.is_some() || self.punching != Punching::Done
-    }
-
-    /// Gives free space back after the next checkpoint.
-    pub fn punch_when_durable(&mut self) {
-        self.punching = Punching::Awaited;
+        self.flight.is_some() || self.punching_from.is_some()
     }
 }
 
@@ -207,7 +195,7 @@ impl<M: PageMap> Replica<M> {
         _metrics: &mut Metrics,
         fx: &mut Effects,
     ) {
-        if let Punching::From(from) = self.checkpoint.punching {
+        if let Some(from) = self.checkpoint.punching_from {
             self.punch_holes(from, fx);
         }
         let Some(flight) = &mut self.checkpoint.flight else { return };
@@ -261,19 +249,28 @@ impl<M: PageMap> Replica<M> {
         wal.on_checkpoint(DEFAULT_GROUP, older);
         metrics.add(Scalar::Checkpoints, 1);
         metrics.observe_us(Histogram::BackendCommit, self.now_us - flight.started_us);
-        if self.checkpoint.punching == Punching::Awaited {
-            self.checkpoint.punching = Punching::From(PageNumber(0));
-        }
+        self.observe_rest(older, newest);
         let last = raft::EntryId { index: Index(newest.index), term: Term(newest.term) };
         self.raft.checkpointed(Snapshot { last, configuration: flight.configuration });
         self.compact_log(self.engine.applied_index());
         self.needs_step = true;
     }
 
+    /// A checkpoint that holds only its own command more than the one before: the store is at rest,
+    /// on every member alike. What was freed last is out of both meta pages' reach at the second.
+    fn observe_rest(&mut self, older: EntryId, newest: EntryId) {
+        let checkpoint = &mut self.checkpoint;
+        let is_quiet = newest.index == older.index + 1;
+        checkpoint.quiet_checkpoints = if is_quiet { checkpoint.quiet_checkpoints + 1 } else { 0 };
+        if checkpoint.quiet_checkpoints == QUIET_CHECKPOINTS {
+            checkpoint.punching_from = Some(PageNumber(0));
+        }
+    }
+
     /// Gives free space back, a bounded number of runs a step. A new checkpoint ends it: the store
     /// is not at rest any more.
     fn punch_holes(&mut self, mut from: PageNumber, fx: &mut Effects) {
-        self.checkpoint.punching = Punching::Done;
+        self.checkpoint.punching_from = None;
         for _ in 0..HOLES_PER_STEP_MAX {
             let Some((first, pages)) = self.engine.store().release_free_run(from) else { return };
             if u64::from(PUNCH_PAGES_MIN) <= pages {
@@ -281,11 +278,14 @@ impl<M: PageMap> Replica<M> {
             }
             from = PageNumber(first.0 + pages);
         }
-        self.checkpoint.punching = Punching::From(from);
+        self.checkpoint.punching_from = Some(from);
         self.needs_step = true;
     }
 }
 
+/// Quiet checkpoints after which free space is given back: the first one at rest is none, since it
+/// ends the interval of the last changes.
+const QUIET_CHECKPOINTS: u32 = IDLE_CHECKPOINTS - 1;
 /// Free runs looked at in one step.
 const HOLES_PER_STEP_MAX: usize = 256;
 /// Applied entries kept in memory for followers that lag: etcd's --snapshot-catchup-entries.
