@@ -1,18 +1,20 @@
 //! `mutants`: shows that seeds of the simulator catch every mutant of the list.
 //!
-//!     cargo run -p tests --bin mutants -- [--seeds N] [--only WORDS] [--list]
+//!     cargo run -p tests --bin mutants -- [--seeds N] [--control N] [--only WORDS]
+//!         [--threads T] [--list]
 //!
 //! The sources are copied beside the build, every mutant goes into the copy behind a switch, and
 //! one build of the simulator runs each. A mutant that N seeds (default 1000) do not catch, or
 //! whose place is gone, ends the program with status 1, and so does a seed that complains with none
-//! switched on.
+//! switched on (the control, 20 seeds of each size of cluster unless told otherwise).
 
 mod list;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
 
-use list::{MUTANTS, Mutant};
+use list::{Edit, all};
 
 /// The crates that mutants live in.
 const CRATES: [&str; 4] = ["raft", "engine", "net", "shard"];
@@ -20,16 +22,19 @@ const CRATES: [&str; 4] = ["raft", "engine", "net", "shard"];
 const SWITCH: &str = r#"
 #[allow(missing_docs, clippy::all)]
 pub(crate) mod mutant {
-    static ON: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    pub(crate) fn is(name: &str) -> bool {
-        ON.get_or_init(|| std::env::var("SIM_MUTANT").unwrap_or_default()) == name
+    static ON: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    pub(crate) fn is(number: usize) -> bool {
+        let read = || std::env::var("SIM_MUTANT").ok().and_then(|text| text.parse().ok());
+        *ON.get_or_init(|| read().unwrap_or(usize::MAX)) == number
     }
 }
 "#;
 
 struct Options {
     seeds: u64,
+    control_seeds: u64,
     only: Option<String>,
+    threads: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -53,18 +58,19 @@ fn fail(message: &str) -> ExitCode {
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-    let mut options = Options { seeds: 1_000, only: None };
+    let mut options = Options { seeds: 1_000, control_seeds: 20, only: None, threads: None };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
+        let number = |text: String| text.parse().map_err(|_| format!("{text} is no number"));
         match word.as_str() {
-            "--seeds" => {
-                let text = value()?;
-                options.seeds = text.parse().map_err(|_| format!("{text} is no number"))?;
-            }
+            "--seeds" => options.seeds = number(value()?)?,
+            "--control" => options.control_seeds = number(value()?)?,
+            "--threads" => options.threads = Some(value()?),
             "--only" => options.only = Some(value()?),
             "--list" => {
-                for mutant in MUTANTS {
-                    println!("{} ({} members): {}", mutant.name, mutant.members, mutant.file);
+                for (number, mutant) in all().into_iter().enumerate() {
+                    let list::Mutant { name, rule, members, .. } = mutant;
+                    println!("{number} | {name} | {members} | {rule}");
                 }
                 return Ok(None);
             }
@@ -97,20 +103,28 @@ fn plant(root: &Path, tree: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// The text of a file with its mutants in it; `None` if it has none.
 fn mutate(name: &str, bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
     let is_switch = CRATES.iter().any(|package| name == format!("{package}/src/lib.rs"));
-    let here: Vec<&Mutant> = MUTANTS.iter().filter(|mutant| mutant.file == name).collect();
-    if here.is_empty() && !is_switch {
+    let mutants = all();
+    let edits_of = |(number, mutant): (usize, &&'static list::Mutant)| {
+        let mutant = *mutant;
+        mutant.edits.iter().map(move |edit: &Edit| (number, mutant.name, edit))
+    };
+    let edits = mutants.iter().enumerate().flat_map(edits_of);
+    let mut here = edits.filter(|(_, _, edit)| edit.file == name).peekable();
+    if here.peek().is_none() && !is_switch {
         return Ok(None);
     }
     let mut text = String::from_utf8(bytes.to_vec()).map_err(|_| format!("{name} is no text"))?;
-    for mutant in here {
-        let places = text.matches(mutant.find).count();
+    for (number, mutant, edit) in here {
+        let places = text.matches(edit.find).count();
         if places != 1 {
-            return Err(format!("\"{}\": its text stands {places} times in {name}", mutant.name));
+            let find = edit.find;
+            return Err(format!("\"{mutant}\": {places} times in {name}, not once: {find}"));
         }
-        let switch = format!("crate::mutant::is(\"{}\")", mutant.name);
-        text = text.replacen(mutant.find, &mutant.becomes.replace("IS", &switch), 1);
+        let switch = format!("crate::mutant::is({number})");
+        text = text.replacen(edit.find, &edit.becomes.replace("IS", &switch), 1);
     }
     if is_switch {
         text.push_str(SWITCH);
@@ -118,51 +132,74 @@ fn mutate(name: &str, bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
     Ok(Some(text.into_bytes()))
 }
 
+/// Builds the copy as what is shipped is built, but in less time.
 fn build(place: &Path) -> Result<PathBuf, String> {
     let built = Command::new("cargo")
-        .args(["build", "--profile", "test", "-p", "tests", "--bin", "sim", "--quiet"])
+        .args(["build", "--release", "-p", "tests", "--bin", "sim", "--quiet"])
+        .args(["--config", "profile.release.lto=false"])
+        .args(["--config", "profile.release.codegen-units=16"])
+        .args(["--config", "profile.release.opt-level=2"])
         .env("CARGO_TARGET_DIR", place.join("build"))
         .env("RUSTFLAGS", "--cap-lints allow")
         .current_dir(place.join("tree"))
         .status();
     match built {
-        Ok(status) if status.success() => Ok(place.join("build/debug/sim")),
+        Ok(status) if status.success() => Ok(place.join("build/release/sim")),
         Ok(status) => Err(format!("the build of the mutants failed: {status}")),
         Err(error) => Err(format!("cargo: {error}")),
     }
 }
 
 fn run_all(simulator: &Path, options: &Options) -> ExitCode {
-    let mut survivors = 0;
-    for members in [1, 3] {
-        if run(simulator, "", members, 20).is_some() {
-            return fail("seeds complain without any mutant: nothing can be said of them");
+    for members in [1, 3, 5] {
+        let control = run(simulator, None, members, options.control_seeds, options);
+        match control {
+            Some(how) => return fail(&format!("without any mutant, {members} members: {how}")),
+            None => println!("nothing mutated, {members} members: all seeds are content"),
         }
     }
-    for mutant in MUTANTS {
+    let (mut tried, mut survivors) = (0, 0);
+    for (number, mutant) in all().into_iter().enumerate() {
         if options.only.as_ref().is_some_and(|only| !mutant.name.contains(only.as_str())) {
             continue;
         }
-        match run(simulator, mutant.name, mutant.members, options.seeds) {
-            Some(how) => println!("caught   {:55} {how}", mutant.name),
+        tried += 1;
+        let began = Instant::now();
+        let how = run(simulator, Some(number), mutant.members, options.seeds, options);
+        let took_s = began.elapsed().as_secs_f64();
+        match how {
+            Some(how) => println!("caught   | {} | {how} | {took_s:.0} s", mutant.name),
             None => {
                 survivors += 1;
-                println!("SURVIVED {:55} {} seeds", mutant.name, options.seeds);
+                println!("SURVIVED | {} | {} seeds | {took_s:.0} s", mutant.name, options.seeds);
             }
         }
     }
-    println!("{} mutants, {survivors} survived", MUTANTS.len());
+    println!("{tried} mutants, {survivors} survived");
     ExitCode::from(u8::from(0 < survivors))
 }
 
-/// How a mutant was caught: the first line that says so. `None` if all seeds are content.
-fn run(simulator: &Path, name: &str, members: usize, seeds: u64) -> Option<String> {
-    let output = Command::new(simulator)
-        .args(["--seeds", &format!("0..{seeds}"), "--members", &members.to_string()])
-        .env("SIM_MUTANT", name)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the simulator was built just now");
+/// How a mutant was caught: the seed and the first line that says so. `None` if all are content.
+fn run(
+    simulator: &Path,
+    mutant: Option<usize>,
+    members: usize,
+    seeds: u64,
+    options: &Options,
+) -> Option<String> {
+    if seeds == 0 {
+        return None;
+    }
+    let mut command = Command::new(simulator);
+    command.args(["--seeds", &format!("0..{seeds}"), "--members", &members.to_string()]);
+    if let Some(threads) = &options.threads {
+        command.args(["--threads", threads]);
+    }
+    command.env_remove("SIM_MUTANT").stdin(Stdio::null());
+    if let Some(number) = mutant {
+        command.env("SIM_MUTANT", number.to_string());
+    }
+    let output = command.output().expect("the simulator was built just now");
     if output.status.success() {
         return None;
     }
@@ -170,8 +207,42 @@ fn run(simulator: &Path, name: &str, members: usize, seeds: u64) -> Option<Strin
     let text = String::from_utf8_lossy(&text).into_owned();
     let is_telling = |line: &&str| !line.is_empty() && !line.starts_with("thread");
     let seed = text.lines().find(|line| line.starts_with("seed ")).unwrap_or_default();
-    let seed = seed.split([':', 'p']).next().unwrap_or_default();
+    let seed = seed.split([':', 'p']).next().unwrap_or_default().trim();
     let mut lines = text.lines().filter(is_telling).filter(|line| !line.starts_with("seed "));
-    let line: String = lines.next().unwrap_or("it ended").chars().take(90).collect();
-    Some(format!("{seed}: {line}"))
+    let line: String = lines.next().unwrap_or("it ended").chars().take(100).collect();
+    Some(format!("{seed} of {members} | {line}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_mutant_finds_its_place() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent");
+        let mutants = all();
+        let edits = mutants.iter().flat_map(|mutant| mutant.edits);
+        let files: BTreeSet<&str> = edits.map(|edit| edit.file).collect();
+        for file in files {
+            let text = std::fs::read(root.join(file)).expect(file);
+            let mutated = mutate(file, &text).expect("all texts are found once");
+            assert!(mutated.expect("it has mutants") != text);
+        }
+    }
+
+    #[test]
+    fn mutants_are_many_differ_and_can_be_switched_off() {
+        let mutants = all();
+        assert!(40 <= mutants.len(), "issue 5 asks for forty");
+        let names: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.name).collect();
+        assert_eq!(names.len(), mutants.len());
+        for mutant in mutants {
+            assert!(!mutant.edits.is_empty() && !mutant.rule.is_empty());
+            for edit in mutant.edits {
+                assert!(edit.becomes.contains("IS"), "{}", mutant.name);
+                assert!(CRATES.iter().any(|package| edit.file.starts_with(package)));
+            }
+        }
+    }
 }
