@@ -69,6 +69,7 @@ impl World {
                 let rate = *self.random.pick(&[0, 20, 200, 2_000]);
                 self.network.travel.rate_bytes_per_ms = rate;
             }
+            FaultKind::Ambush => self.lay_ambush(),
         }
     }
 
@@ -180,6 +181,7 @@ impl World {
 
     /// No faults from now on: everything works, everybody is there.
     pub(super) fn end_faults(&mut self) {
+        self.is_ambush_laid = false;
         self.network.heal_all(self.now_us, &mut self.queue);
         self.network.travel.rate_bytes_per_ms = 0;
         self.network.travel.excise_per_million = 0;

@@ -3,6 +3,7 @@
 //!     cargo run --release -p tests --bin sim -- [--seed N] [--seeds A..B] [--hours H]
 //!         [--members M] [--threads T] [--trace none|faults|calls|all]
 //!         [--keep-going] [--except CHECK] [--steady]
+//!         [--focus swarm|duels|power|leases|watches]
 //!
 //! A seed alone prints its trace. The first seed that is wrong is printed with the command that
 //! shows it again, and ends the program with status 1; `--keep-going` goes on to the others,
@@ -15,7 +16,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tests::sim::plan::Plan;
+use tests::sim::plan::{Focus, Plan};
 use tests::sim::run::{Report, run};
 use tests::sim::trace::Level;
 
@@ -30,6 +31,7 @@ struct Options {
     is_keeping_going: bool,
     except: Option<String>,
     is_steady: bool,
+    focus: Focus,
 }
 
 /// What all threads have done.
@@ -46,7 +48,7 @@ struct Totals {
 
 thread_local! {
     /// What runs on this thread, for whoever looks at a panic.
-    static RUNNING: Cell<(u64, usize)> = const { Cell::new((0, 0)) };
+    static RUNNING: Cell<(u64, usize, Focus)> = const { Cell::new((0, 0, Focus::Swarm)) };
 }
 
 fn main() -> ExitCode {
@@ -60,8 +62,8 @@ fn main() -> ExitCode {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         usual(panic);
-        let (seed, members) = RUNNING.get();
-        eprintln!("seed {seed} panicked; again: {}", command(seed, members));
+        let (seed, members, focus) = RUNNING.get();
+        eprintln!("seed {seed} panicked; again: {}", command(seed, members, focus));
     }));
     if options.is_steady {
         return measure(&options);
@@ -97,11 +99,11 @@ fn work(options: &Options, next: &AtomicU64, totals: &Totals, began: Instant) {
             return;
         }
         let members = options.members.unwrap_or_else(|| members_of(seed));
-        RUNNING.set((seed, members));
+        RUNNING.set((seed, members, options.focus));
         let is_alone = options.seeds.end - options.seeds.start == 1;
         // A panic ends the program, unless it was built to unwind.
-        let ran =
-            std::panic::catch_unwind(|| run(Plan::draw(seed, members), options.level, is_alone));
+        let plan = Plan::focused(seed, members, options.focus);
+        let ran = std::panic::catch_unwind(|| run(plan, options.level, is_alone));
         let Ok(report) = ran else {
             totals.is_wrong.store(true, Ordering::Relaxed);
             continue;
@@ -114,7 +116,7 @@ fn work(options: &Options, next: &AtomicU64, totals: &Totals, began: Instant) {
         let is_wrong = check.is_some() && check != options.except.as_deref();
         totals.excepted.fetch_add(u64::from(check.is_some() && !is_wrong), Ordering::Relaxed);
         if is_alone || is_wrong {
-            describe(seed, members, &report);
+            describe(seed, members, options.focus, &report);
         }
         if is_wrong {
             totals.is_wrong.store(true, Ordering::Relaxed);
@@ -127,7 +129,7 @@ fn members_of(seed: u64) -> usize {
     if seed.is_multiple_of(5) { 1 } else { 3 }
 }
 
-fn describe(seed: u64, members: usize, report: &Report) {
+fn describe(seed: u64, members: usize, focus: Focus, report: &Report) {
     let Report { trace_hash, events, calls, revision, starts, sights, .. } = report;
     println!(
         "seed {seed}: {members} members, hash {trace_hash:016x}, {events} events, \
@@ -140,13 +142,18 @@ fn describe(seed: u64, members: usize, report: &Report) {
         sights.1
     );
     if let Some(complaint) = &report.complaint {
-        println!("{complaint}\nagain: {}", command(seed, members));
+        println!("{complaint}\nagain: {}", command(seed, members, focus));
     }
 }
 
-fn command(seed: u64, members: usize) -> String {
+fn command(seed: u64, members: usize, focus: Focus) -> String {
+    let focus = match focus {
+        Focus::Swarm => String::new(),
+        focus => format!(" --focus {focus:?}").to_lowercase(),
+    };
     format!(
-        "cargo run --release -p tests --bin sim -- --seed {seed} --members {members} --trace faults"
+        "cargo run --release -p tests --bin sim -- --seed {seed} --members {members}{focus} \
+         --trace faults"
     )
 }
 
@@ -155,7 +162,7 @@ fn measure(options: &Options) -> ExitCode {
     let (began, began_cpu_s) = (Instant::now(), cpu_s());
     let report = run(Plan::steady(options.seeds.start, members), options.level, true);
     let (elapsed_s, took_cpu_s) = (began.elapsed().as_secs_f64(), cpu_s() - began_cpu_s);
-    describe(options.seeds.start, members, &report);
+    describe(options.seeds.start, members, options.focus, &report);
     let virtual_s = report.virtual_us as f64 / 1e6;
     println!(
         "{virtual_s:.1} virtual s took {took_cpu_s:.2} s of one core ({elapsed_s:.2} s by the \
@@ -181,6 +188,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         is_keeping_going: false,
         except: None,
         is_steady: false,
+        focus: Focus::default(),
     };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
@@ -215,6 +223,11 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
             "--keep-going" => options.is_keeping_going = true,
             "--except" => options.except = Some(value()?),
             "--steady" => options.is_steady = true,
+            "--focus" => {
+                let name = value()?;
+                let focus = Focus::of_name(&name);
+                options.focus = focus.ok_or_else(|| format!("{name} is no focus"))?;
+            }
             other => {
                 return Err(format!("{other} is not known; see the head of tests/sim/main.rs"));
             }

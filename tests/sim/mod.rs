@@ -4,6 +4,7 @@
 //! cluster with time, network, disks and faults, by seed.
 
 pub mod admin;
+pub mod ambush;
 pub mod caller;
 pub mod client;
 pub mod clock;

@@ -37,10 +37,12 @@ pub enum FaultKind {
     IoError,
     /// The network is slow.
     Throttle,
+    /// Blows that belong together, for who leads or is about to; see `ambush`.
+    Ambush,
 }
 
 /// All kinds.
-pub const KINDS: [FaultKind; 13] = [
+pub const KINDS: [FaultKind; 14] = [
     FaultKind::Kill,
     FaultKind::PowerCut,
     FaultKind::Blackout,
@@ -54,6 +56,7 @@ pub const KINDS: [FaultKind; 13] = [
     FaultKind::SlowDisk,
     FaultKind::IoError,
     FaultKind::Throttle,
+    FaultKind::Ambush,
 ];
 
 /// What clients do, as shares of a sum.
@@ -123,7 +126,7 @@ impl Plan {
         let random = &mut random;
         let mut faults = Vec::new();
         for kind in KINDS {
-            let is_there = random.chance(300);
+            let is_there = random.chance(if kind == FaultKind::Ambush { 600 } else { 300 });
             let mean_us = random.between(500_000, 8_000_000);
             if is_there && !(members == 1 && needs_peers(kind)) {
                 faults.push((kind, mean_us));
@@ -201,8 +204,97 @@ impl Plan {
     }
 }
 
+/// What a seed dwells on. Plans that dwell on something are shorter, and denser in what it needs:
+/// they are for bugs of one kind, where a swarm looks for all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Focus {
+    /// Nothing: everything is drawn.
+    #[default]
+    Swarm,
+    /// Elections, and who leads or believes to.
+    Duels,
+    /// What a disk keeps.
+    Power,
+    /// Leases under changing leaders.
+    Leases,
+    /// Watches that come back to history, and compaction behind them.
+    Watches,
+}
+
+impl Focus {
+    /// By its name on a command line.
+    pub fn of_name(name: &str) -> Option<Focus> {
+        match name {
+            "swarm" => Some(Focus::Swarm),
+            "duels" => Some(Focus::Duels),
+            "power" => Some(Focus::Power),
+            "leases" => Some(Focus::Leases),
+            "watches" => Some(Focus::Watches),
+            _ => None,
+        }
+    }
+}
+
+impl Plan {
+    /// As [`Plan::draw`], dwelling on something.
+    pub fn focused(seed: u64, members: usize, focus: Focus) -> Plan {
+        let mut plan = Plan::draw(seed, members);
+        if focus == Focus::Swarm {
+            return plan;
+        }
+        let mut random = Random::new(seed ^ 0xf0c5_0000);
+        let random = &mut random;
+        plan.fault_us = random.between(6_000_000, 12_000_000);
+        plan.value_size_bytes_max = plan.value_size_bytes_max.min(300);
+        plan.think_us = *random.pick(&[(1_000, 10_000), (1_000, 40_000)]);
+        let often = |random: &mut Random| random.between(200_000, 1_500_000);
+        match focus {
+            Focus::Swarm => {}
+            Focus::Duels | Focus::Leases => {
+                plan.dwell_on(FaultKind::Ambush, often(random));
+                plan.election_timeout_us = 300_000;
+                plan.heartbeat_interval_us = 30_000;
+                plan.watchers = plan.watchers.min(1);
+                plan.keys = *random.pick(&[2, 8]);
+            }
+            Focus::Power => {
+                plan.dwell_on(FaultKind::PowerCut, often(random));
+                plan.sync_us = *random.pick(&[(100, 3_000), (2_000, 20_000)]);
+                plan.interval_pages_max = *random.pick(&[24, 64]);
+                plan.interval_bytes_max = *random.pick(&[4 << 10, 16 << 10]);
+                plan.shares.put += 20;
+            }
+            Focus::Watches => {
+                plan.dwell_on(FaultKind::BreakAll, often(random));
+                plan.watchers = 4;
+                plan.shares.compact = 4;
+                plan.shares.delete = 20;
+                plan.shares.put = 20;
+                plan.shares.read += 10;
+            }
+        }
+        if focus == Focus::Leases {
+            plan.shares.lease = 60;
+            plan.faults.retain(|(kind, _)| *kind != FaultKind::ClockJump);
+        }
+        plan.calm_us = 5_000_000 + 5 * plan.election_timeout_us;
+        plan
+    }
+
+    /// A kind of fault happens this often, whatever was drawn.
+    fn dwell_on(&mut self, kind: FaultKind, mean_us: u64) {
+        self.faults.retain(|(known, _)| *known != kind);
+        if !(self.members == 1 && needs_peers(kind)) {
+            self.faults.push((kind, mean_us));
+        }
+    }
+}
+
 fn needs_peers(kind: FaultKind) -> bool {
-    matches!(kind, FaultKind::CutOneWay | FaultKind::Isolate | FaultKind::Blackout)
+    matches!(
+        kind,
+        FaultKind::CutOneWay | FaultKind::Isolate | FaultKind::Blackout | FaultKind::Ambush
+    )
 }
 
 fn draw_survivals(random: &mut Random) -> Vec<Survival> {

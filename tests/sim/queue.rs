@@ -8,6 +8,7 @@ use std::collections::BinaryHeap;
 use engine::wal::position::SegmentId;
 use shard::input::DialId;
 
+use super::ambush::Blow;
 use super::network::LinkId;
 
 /// One thing to happen. What names a life is forgotten if the process has ended since.
@@ -93,6 +94,10 @@ pub enum Happening {
     },
     Heals {
         cut: u64,
+    },
+    /// A part of an ambush.
+    Struck {
+        blow: Blow,
     },
     Phase,
 }

@@ -232,6 +232,7 @@ impl World {
         });
         if message == "role changed" {
             self.judge_roles(slot);
+            self.spring_ambush(slot);
         }
         let judged = log_lines::check(slot as u64, level, message, fields, &self.excuses);
         self.complain(judged);

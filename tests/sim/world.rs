@@ -69,6 +69,8 @@ pub struct World {
     /// First and last index of each member's log, when its disk was read last.
     pub(super) log_ends: BTreeMap<usize, (u64, u64)>,
     pub(super) excuses: Vec<Excuse>,
+    /// The next election is to go wrong.
+    pub(super) is_ambush_laid: bool,
     next_number: u64,
     is_over: bool,
     /// Lives of members that began.
@@ -102,6 +104,7 @@ impl World {
             log_book: LogBook::default(),
             log_ends: BTreeMap::new(),
             excuses,
+            is_ambush_laid: false,
             next_number: 1,
             is_over: false,
             starts: 0,
@@ -203,6 +206,7 @@ impl World {
             Happening::Starts { member } => self.start(member),
             Happening::Fault { kind } => self.befall(kind),
             Happening::Heals { cut } => self.network.heal(cut, self.now_us, &mut self.queue),
+            Happening::Struck { blow } => self.strike(blow),
             Happening::Phase => self.change_phase(),
             completion => self.complete(completion),
         }

@@ -18,6 +18,8 @@ pub struct Mutant {
     pub rule: &'static str,
     /// Members of the cluster that shows it.
     pub members: usize,
+    /// What the seeds that show it dwell on, as on the simulator's command line.
+    pub focus: &'static str,
     /// Where it differs.
     pub edits: &'static [Edit],
 }

@@ -69,8 +69,8 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Options>, Str
             "--only" => options.only = Some(value()?),
             "--list" => {
                 for (number, mutant) in all().into_iter().enumerate() {
-                    let list::Mutant { name, rule, members, .. } = mutant;
-                    println!("{number} | {name} | {members} | {rule}");
+                    let list::Mutant { name, rule, members, focus, .. } = mutant;
+                    println!("{number} | {name} | {members} | {focus} | {rule}");
                 }
                 return Ok(None);
             }
@@ -151,11 +151,14 @@ fn build(place: &Path) -> Result<PathBuf, String> {
 }
 
 fn run_all(simulator: &Path, options: &Options) -> ExitCode {
-    for members in [1, 3, 5] {
-        let control = run(simulator, None, members, options.control_seeds, options);
+    let focuses = ["swarm", "duels", "power", "leases", "watches"];
+    for (members, focus) in [1, 3, 5].into_iter().flat_map(|m| focuses.map(|focus| (m, focus))) {
+        let control = run(simulator, None, (members, focus), options.control_seeds, options);
         match control {
-            Some(how) => return fail(&format!("without any mutant, {members} members: {how}")),
-            None => println!("nothing mutated, {members} members: all seeds are content"),
+            Some(how) => {
+                return fail(&format!("without any mutant, {members} members, {focus}: {how}"));
+            }
+            None => println!("nothing mutated, {members} members, {focus}: all seeds are content"),
         }
     }
     let (mut tried, mut survivors) = (0, 0);
@@ -165,7 +168,10 @@ fn run_all(simulator: &Path, options: &Options) -> ExitCode {
         }
         tried += 1;
         let began = Instant::now();
-        let how = run(simulator, Some(number), mutant.members, options.seeds, options);
+        let how = {
+            let cluster = (mutant.members, mutant.focus);
+            run(simulator, Some(number), cluster, options.seeds, options)
+        };
         let took_s = began.elapsed().as_secs_f64();
         match how {
             Some(how) => println!("caught   | {} | {how} | {took_s:.0} s", mutant.name),
@@ -183,7 +189,7 @@ fn run_all(simulator: &Path, options: &Options) -> ExitCode {
 fn run(
     simulator: &Path,
     mutant: Option<usize>,
-    members: usize,
+    (members, focus): (usize, &str),
     seeds: u64,
     options: &Options,
 ) -> Option<String> {
@@ -192,6 +198,7 @@ fn run(
     }
     let mut command = Command::new(simulator);
     command.args(["--seeds", &format!("0..{seeds}"), "--members", &members.to_string()]);
+    command.args(["--focus", focus]);
     if let Some(threads) = &options.threads {
         command.args(["--threads", threads]);
     }
@@ -210,7 +217,7 @@ fn run(
     let seed = seed.split([':', 'p']).next().unwrap_or_default().trim();
     let mut lines = text.lines().filter(is_telling).filter(|line| !line.starts_with("seed "));
     let line: String = lines.next().unwrap_or("it ended").chars().take(100).collect();
-    Some(format!("{seed} of {members} | {line}"))
+    Some(format!("{seed} | {members} | {focus} | {line}"))
 }
 
 #[cfg(test)]

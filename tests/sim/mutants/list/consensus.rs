@@ -14,6 +14,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "forget the vote",
         rule: "a vote is given once a term (thesis 3.4)",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             ELECTION,
             "            self.ballot.vote = Some(from);",
@@ -24,6 +25,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a candidate gives its own vote to another as well",
         rule: "a vote is given once a term (thesis 3.4)",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             ELECTION,
             "vote: Some(self.config.id) };",
@@ -34,6 +36,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "the vote on the disk is lost",
         rule: "what leaves when 1: the vote is durable",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             "shard/src/wal.rs",
             "vote: state.vote.map_or(0, |vote| vote.0),",
@@ -44,6 +47,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "answer a vote before it is durable",
         rule: "what leaves when 1: vote answers leave after persist",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             ELECTION,
             "        self.send_after_persist(from, Body::VoteAnswer { verdict, committed });",
@@ -55,6 +59,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "ask for votes in, and lead, a term that is not durable",
         rule: "what leaves when 1: nobody leads a term that is not durable here",
         members: 3,
+        focus: "duels",
         edits: &[
             edit(
                 ELECTION,
@@ -82,6 +87,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "vote for an older log",
         rule: "leader completeness: a vote goes to a log at least as complete (thesis 3.6.1)",
         members: 3,
+        focus: "duels",
         edits: &[
             edit(
                 ELECTION,
@@ -103,6 +109,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "two of five are a quorum",
         rule: "two majorities meet (thesis 3.3)",
         members: 5,
+        focus: "duels",
         edits: &[edit(
             "raft/src/quorum.rs",
             "    count / 2 + 1\n",
@@ -113,6 +120,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "commit what a voter told without comparing terms",
         rule: "state-machine safety: a told commit index counts for the same entry only",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             ELECTION,
             "|| !self.log.matches(committed) {",
@@ -124,6 +132,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "answer an append before it is durable",
         rule: "what leaves when 1: append answers leave after persist",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             REPLICATION,
             "        self.send_after_persist(to, Body::AppendAnswer { outcome, disk });",
@@ -135,6 +144,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "the leader counts itself before its write is durable",
         rule: "the leader counts itself only for what is durable here (thesis 10.2.1)",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             REPLICATION,
             "        let persisted = self.log.unstable.persisted();
@@ -150,6 +160,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "commit entries of an old term by counting",
         rule: "only entries of the own term commit by counting (thesis 3.6.2)",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             REPLICATION,
             "        if reached <= before || reached < self.term_start {
@@ -166,6 +177,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a heartbeat commits beyond what is known to agree",
         rule: "a commit index is told no further than the logs agree",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             REPLICATION,
             "        let commit = self.log.commit().min(progress.matched);",
@@ -177,6 +189,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "an append commits beyond its own entries",
         rule: "a follower commits only what this append made agree",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             REPLICATION,
             "        self.log.commit_to(commit.min(matched));",
@@ -188,6 +201,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "an append is taken without looking at the entry before it",
         rule: "log matching: the entry before the new ones agrees (thesis 3.5)",
         members: 3,
+        focus: "duels",
         edits: &[
             edit(
                 REPLICATION,
@@ -208,6 +222,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a conflicting suffix is kept",
         rule: "log matching: entries that differ are replaced (thesis 3.5)",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             LOG,
             "position(|entry| !self.matches(entry.id()));",
@@ -221,6 +236,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "read without asking a quorum",
         rule: "a read is answered after a round of a quorum (thesis 6.4)",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             READ_INDEX,
             "        if self.is_sole_quorum() || self.has_lease() {",
@@ -231,6 +247,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "read before the term's first entry is committed",
         rule: "a new leader serves no read before an entry of its term is committed (thesis 6.4)",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             READ_INDEX,
             "        if !self.is_term_committed() {
@@ -243,6 +260,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "any answer of a follower confirms the newest round",
         rule: "reads and leases 1: a read joins a round that begins after it arrived",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             REPLICATION,
             "        let round_tick = self.tick_of_round(round);",
@@ -254,6 +272,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a question of an earlier life gets today's read answered",
         rule: "what leaves when 2: nothing of an earlier incarnation counts",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             READ_INDEX,
             "asked_round: incarnation << 32,",
@@ -264,6 +283,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "read before the index is applied",
         rule: "a read waits until its index is applied (thesis 6.4)",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             "shard/src/replica/read.rs",
             "            if applied_index < *index {",
@@ -274,6 +294,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "any member answers linearizable reads by itself",
         rule: "only serializable reads are local",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             "shard/src/replica/read.rs",
             "            Call::Range(range) => range.is_serializable(),",
@@ -284,6 +305,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "an answer belongs to any life of its member",
         rule: "proposals 2: an entry of an earlier life answers nobody",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             "shard/src/replica/pending.rs",
             "        if (id.member_id, id.incarnation) != (self.member_id, self.incarnation) {",
@@ -294,6 +316,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a start does not raise the incarnation",
         rule: "what leaves when 2: each start raises a durable incarnation",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             "shard/src/shard.rs",
             "recovered.start(RunNumber(recovered.run.0 + 1));",
@@ -304,6 +327,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a proposal is sent again when its connection ends",
         rule: "proposals 1: a proposal is sent to one leader, once, on one connection",
         members: 3,
+        focus: "duels",
         edits: &[edit(
             "shard/src/replica/forward.rs",
             "            self.sent.clear();",

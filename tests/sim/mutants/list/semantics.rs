@@ -17,6 +17,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a lease runs out early",
         rule: "a lease never expires before its TTL has passed",
         members: 1,
+        focus: "leases",
         edits: &[edit(
             LEASE_CLOCK,
             "            if now_us < deadline_us {",
@@ -27,6 +28,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a renewal changes nothing",
         rule: "a renewal gives the full TTL again",
         members: 1,
+        focus: "leases",
         edits: &[edit(
             LEASE_CLOCK,
             "        lease.deadline_us = deadline_us(now_us, lease.ttl_s);",
@@ -37,6 +39,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a renewal is answered without asking a quorum",
         rule: "reads and leases 2: a keep-alive is answered after a round",
         members: 3,
+        focus: "leases",
         edits: &[edit(
             "shard/src/replica/read.rs",
             "            Call::LeaseLeases | Call::AuthStatus | Call::Hash => true,",
@@ -48,6 +51,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a new leader ends leases by an old leader's time",
         rule: "a new leader gives every lease its full TTL",
         members: 3,
+        focus: "leases",
         edits: &[edit(
             "shard/src/replica/maintenance.rs",
             "        let full = leases.iter().map(|lease| (lease.id, lease.ttl_s));",
@@ -59,6 +63,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a new leader ends leases before it keeps them",
         rule: "reads and leases 2: nothing expires before the term's first entry is applied",
         members: 3,
+        focus: "leases",
         edits: &[edit(
             BACKGROUND,
             "        let keeps_leases = self.lease_term == self.raft.soft_state().term.0;",
@@ -69,6 +74,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "expired leases are never revoked",
         rule: "a lease always expires",
         members: 1,
+        focus: "leases",
         edits: &[edit(
             BACKGROUND,
             "            let revoke = Command::LeaseRevoke { id: lease, cause: RevokeCause::Expired };",
@@ -80,12 +86,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a key stays attached to the lease it had before",
         rule: "a key is attached to the lease of its newest version only",
         members: 1,
+        focus: "swarm",
         edits: &[edit(TREES, "        if old != 0 {", "        if !IS && old != 0 {")],
     },
     Mutant {
         name: "a watch that catches up skips a revision",
         rule: "watches are reliable",
         members: 1,
+        focus: "watches",
         edits: &[edit(
             CATCH_UP,
             "        self.position = Position::first_of(first);",
@@ -96,6 +104,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "history is delivered from a revision too early on",
         rule: "watches hear each event once",
         members: 1,
+        focus: "watches",
         edits: &[edit(
             CATCH_UP,
             "            self.selected.push(Selected { id, next, filters, is_served: false });",
@@ -108,6 +117,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "history passes no filter",
         rule: "a watch without puts hears none",
         members: 1,
+        focus: "watches",
         edits: &[edit(
             CATCH_UP,
             "        passes(selected.filters, &self.events, &slots[skipped..], &mut self.passed);",
@@ -119,6 +129,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a watch of compacted history goes on behind it",
         rule: "a watch that cannot be whole is canceled",
         members: 1,
+        focus: "watches",
         edits: &[edit(
             CATCH_UP,
             "            let watcher = registry.watcher(id).expect(\"popped just now\");",
@@ -130,6 +141,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a new watch hears what was there before it",
         rule: "a watch without a revision begins with what comes next",
         members: 1,
+        focus: "watches",
         edits: &[edit(
             REGISTRY,
             "        } else if spec.start_revision != 0 {
@@ -143,6 +155,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a watch without credit loses the event",
         rule: "runtime, cores 3: without credit a watch becomes unsynced",
         members: 1,
+        focus: "watches",
         edits: &[edit(
             REGISTRY,
             "                Credit::Refused => self.fall_behind(number, revision),",
@@ -154,6 +167,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "progress is told to a watch that is behind",
         rule: "watches are bookmarkable: progress stands behind its events",
         members: 1,
+        focus: "watches",
         edits: &[edit(
             REGISTRY,
             "        (state.unsynced == 0 && state.future == 0).then_some(self.revision)",
@@ -164,6 +178,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "an event tells the state after it as the one before",
         rule: "prev_kv is the state before the revision",
         members: 1,
+        focus: "watches",
         edits: &[edit(
             TREES,
             "        sink.on_event(kv, prev_kv, content.is_none());",
@@ -175,6 +190,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "compaction takes the compact revision itself",
         rule: "the compact revision stays readable",
         members: 1,
+        focus: "watches",
         edits: &[edit(
             COMPACTION,
             "    let bound = Position::first_of(trees.compact_revision);
@@ -187,6 +203,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "compaction drops a key whose later deletion is still history",
         rule: "a key goes with its newest tombstone only",
         members: 1,
+        focus: "watches",
         edits: &[edit(
             COMPACTION,
             "    if newest.at == at {",
@@ -197,6 +214,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "an old read jumps over the version it wants",
         rule: "versions 5: a jump is followed only while its target is newer",
         members: 1,
+        focus: "watches",
         edits: &[edit(
             TREES,
             "record.jump.filter(|link| revision < link.at.main)",
@@ -207,6 +225,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a put into a deleted key keeps its old beginning",
         rule: "create revision and version begin again after a deletion",
         members: 1,
+        focus: "watches",
         edits: &[edit(
             TREES,
             "                    version: old.map_or(1, |old| old.version + 1),",
@@ -220,6 +239,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "the count of a list stops at its limit",
         rule: "count is of all keys in the range",
         members: 1,
+        focus: "swarm",
         edits: &[edit(
             "engine/src/mvcc/range.rs",
             "                    self.phase = Phase::CountChoice;",
@@ -230,6 +250,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "the value of an absent key compares as empty",
         rule: "the value of an absent key compares with nothing",
         members: 1,
+        focus: "swarm",
         edits: &[edit(
             "engine/src/mvcc/txn.rs",
             "    compare.target != CompareTarget::Value && relation_holds",
@@ -240,6 +261,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a transaction changes before all of it was checked",
         rule: "long 1: all checks of an entry run before its first change",
         members: 1,
+        focus: "swarm",
         edits: &[edit(
             "engine/src/engine/apply.rs",
             "                if let Some(reject) = self.check_op(op)? {",
@@ -250,6 +272,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a revision is published before its last slice",
         rule: "long 2: one entry is shown with its last slice",
         members: 1,
+        focus: "swarm",
         edits: &[edit(
             "engine/src/engine/apply.rs",
             "            if !run.revoke(&mut self.trees, *id, context, feed, budget)? {

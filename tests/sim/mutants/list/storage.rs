@@ -13,6 +13,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "acknowledge before the sync",
         rule: "what is acknowledged is durable",
         members: 1,
+        focus: "power",
         edits: &[edit(
             "raft/src/replication.rs",
             "        self.is_flush_due |= !self.peers.is_empty();
@@ -28,6 +29,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "the head of a segment counts for what waits behind it",
         rule: "a Ready is confirmed when the last byte of it is synced",
         members: 1,
+        focus: "power",
         edits: &[edit(
             "shard/src/wal.rs",
             "        let covers = if is_all_sealed {",
@@ -38,6 +40,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "an unsynced frame says that it is synced",
         rule: "wal 2: a frame tells the position known synced",
         members: 1,
+        focus: "power",
         edits: &[edit(
             WRITER,
             "        self.sealed = end;",
@@ -49,6 +52,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a torn tail is taken for damage",
         rule: "wal 3: torn is told from corrupt",
         members: 1,
+        focus: "power",
         edits: &[edit(
             "engine/src/wal/recovery.rs",
             "        if survey.synced_behind(self.position) <= self.position {",
@@ -60,6 +64,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "entries that were replaced come back",
         rule: "an entry replaces what stands at its index and behind it",
         members: 3,
+        focus: "power",
         edits: &[edit(
             ASSEMBLY,
             "        self.truncate(entry.index);
@@ -72,6 +77,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "the head of a segment forgets the vote",
         rule: "wal 5: segments carry their groups",
         members: 3,
+        focus: "power",
         edits: &[edit(
             "engine/src/wal/group.rs",
             "            hard_state: Some(self.hard_state),",
@@ -85,6 +91,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a segment is released before what made it dispensable is synced",
         rule: "wal 5: recycling forgets nothing",
         members: 1,
+        focus: "power",
         edits: &[edit(
             WRITER,
             "        if self.synced < *dispensable_from {",
@@ -95,6 +102,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "the log is released before its checkpoint is durable",
         rule: "wal 5: segments are kept from the older meta page on",
         members: 1,
+        focus: "power",
         edits: &[edit(
             CHECKPOINT,
             "        assert!(flight.stage == FlightStage::SyncingPages);",
@@ -110,6 +118,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a meta page before the WAL is synced up to it",
         rule: "what leaves when 3: a meta page waits for the WAL",
         members: 3,
+        focus: "power",
         edits: &[edit(
             CHECKPOINT,
             "        flight.stage = FlightStage::WaitingForWal;
@@ -122,6 +131,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a meta page before its pages are synced",
         rule: "pages 3: pages, sync, meta page, sync",
         members: 1,
+        focus: "power",
         edits: &[edit(
             CHECKPOINT,
             "                    flight.stage = FlightStage::SyncingPages;
@@ -139,6 +149,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "meta pages do not take turns",
         rule: "pages 3: meta page N mod 2",
         members: 1,
+        focus: "power",
         edits: &[edit(
             "engine/src/page/seal.rs",
             "        meta_slot: PageNumber(meta.slot()),",
@@ -149,6 +160,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "take a page that a meta page still reaches",
         rule: "pages 4: freed pages wait two intervals",
         members: 1,
+        focus: "power",
         edits: &[edit(
             "engine/src/page/freelist.rs",
             "        join(&mut self.pending);
@@ -168,6 +180,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a restart forgets which pages wait to be free",
         rule: "pages 4: the lists of freed pages are part of the checkpoint",
         members: 3,
+        focus: "power",
         edits: &[edit(
             "engine/src/page/seal.rs",
             "            freelist.pending_pages += extent.pages;
@@ -182,6 +195,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "the counter of an interval goes on behind its end",
         rule: "pages 1: counters start at zero at a boundary",
         members: 3,
+        focus: "power",
         edits: &[edit(
             "engine/src/engine.rs",
             "        self.interval_bytes = 0;
@@ -196,6 +210,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a stop makes a checkpoint of its own",
         rule: "pages 1: who wants a checkpoint proposes it",
         members: 3,
+        focus: "power",
         edits: &[edit(
             CHECKPOINT,
             "        if !self.engine.interval_is_full() {
