@@ -216,7 +216,10 @@ impl RaftNode {
                 Body::VoteRequest { cause: CampaignCause::Timeout, .. } if self.is_sticky() => {
                     return false;
                 }
-                Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => {
+                Body::Append { .. }
+                | Body::Commit { .. }
+                | Body::Heartbeat { .. }
+                | Body::Snapshot { .. } => {
                     self.become_follower(message.term, Some(from));
                 }
                 _ => self.become_follower(message.term, None),
@@ -226,7 +229,10 @@ impl RaftNode {
         if message.term < self.ballot.term {
             match message.body {
                 // Frees a leader, or a candidate, that is stuck in an earlier term.
-                Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => {
+                Body::Append { .. }
+                | Body::Commit { .. }
+                | Body::Heartbeat { .. }
+                | Body::Snapshot { .. } => {
                     self.send_after_persist(from, Body::StaleTerm);
                 }
                 Body::PreVoteRequest { .. } => self.refuse_pre_vote(from),

@@ -63,6 +63,16 @@ pub enum Body {
         /// The entries.
         entries: Vec<Entry>,
     },
+    /// News of the commit index alone, for a follower that needs no entries. It is answered only
+    /// where the follower's log does not hold `previous`, as an append would be.
+    Commit {
+        /// The last entry sent.
+        previous: EntryId,
+        /// The leader's commit index.
+        commit: Index,
+        /// Whether the leader serves lease reads.
+        lease: LeaseReads,
+    },
     /// Answer to an append or a snapshot.
     AppendAnswer {
         /// What became of it.

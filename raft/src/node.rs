@@ -175,6 +175,10 @@ impl RaftNode {
                 self.follow(from, lease)?;
                 return self.on_append(from, previous, commit, entries);
             }
+            Body::Commit { previous, commit, lease } => {
+                self.follow(from, lease)?;
+                return self.on_commit(from, previous, commit);
+            }
             Body::AppendAnswer { outcome, disk } => self.on_append_answer(from, outcome, disk)?,
             Body::Heartbeat { commit, round, lease, disk: _ } => {
                 self.follow(from, lease)?;
@@ -393,6 +397,7 @@ impl RaftNode {
             Body::Append { previous, entries, .. } => {
                 is_contiguous(*previous, entries, message.term)
             }
+            Body::Commit { previous, .. } => is_contiguous(*previous, &[], message.term),
             Body::Snapshot { snapshot } => {
                 Index(0) < snapshot.last.index
                     && snapshot.last.index <= INDEX_MAX

@@ -37,6 +37,7 @@ fn shapes(messages: &[Message]) -> Vec<&'static str> {
         Body::ReadIndexRequest { .. } => "read request",
         Body::ReadIndexAnswer { .. } => "read answer",
         Body::StaleTerm => "stale term",
+        Body::Commit { .. } => "commit",
     };
     messages.iter().map(shape).collect()
 }

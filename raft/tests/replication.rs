@@ -249,7 +249,7 @@ fn s37_commit_spreads_by_append_and_by_heartbeat_capped_by_what_matches() {
     let mut node = leader(3, &[], 0);
     let sent = step(&mut node, 2, 1, accepted(1));
     let told = |message: &Message| match message.body {
-        Body::Append { commit, .. } => Some(commit.0),
+        Body::Commit { commit, .. } => Some(commit.0),
         _ => None,
     };
     assert_eq!(sent.iter().filter_map(told).collect::<Vec<_>>(), [1], "to 2; 3 is probed");
@@ -260,6 +260,36 @@ fn s37_commit_spreads_by_append_and_by_heartbeat_capped_by_what_matches() {
         _ => None,
     };
     assert_eq!(beats.iter().filter_map(told).collect::<Vec<_>>(), [(2, 1), (3, 0)]);
+}
+
+#[test]
+fn s37_news_of_the_commit_index_is_answered_only_where_it_does_not_fit() {
+    let lease = raft::LeaseReads::NotServed;
+    let commit = |previous, commit| Body::Commit { previous, commit: Index(commit), lease };
+    let mut node = solo(1, 3, &[1, 1, 2], 2);
+    assert_eq!(step(&mut node, 2, 2, commit(entry_id(2, 1), 1)), []);
+    assert_eq!(node.commit(), Index(1));
+    // What lies behind `previous` may be another leader's.
+    assert_eq!(step(&mut node, 2, 2, commit(entry_id(2, 1), 3)), []);
+    assert_eq!(node.commit(), Index(2));
+    assert_eq!(step(&mut node, 2, 2, commit(entry_id(2, 1), 1)), []);
+    assert_eq!(node.commit(), Index(2), "never back");
+    let answers = step(&mut node, 2, 2, commit(entry_id(5, 2), 5));
+    let hint = entry_id(3, 2);
+    assert_eq!(outcome(&answers), AppendOutcome::Rejected { previous: Index(5), hint });
+    let answers = step(&mut node, 3, 1, commit(entry_id(2, 1), 2));
+    let Err(error) = node.step(Message {
+        from: id(2),
+        to: id(1),
+        term: Term(2),
+        body: commit(entry_id(u64::MAX, 1), 1),
+    }) else {
+        panic!("an index that nobody can reach");
+    };
+    let is_told = matches!(answers[..], [Message { body: Body::StaleTerm, .. }]);
+    assert!(is_told, "an earlier leader hears that it is one: {answers:?}");
+    assert_eq!(error, StepError::Malformed);
+    assert_eq!(node.commit(), Index(2));
 }
 
 #[test]

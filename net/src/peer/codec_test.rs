@@ -243,6 +243,7 @@ fn what_keeps_its_order_goes_by_one_lane() {
     for kind in MessageKind::ALL {
         let expected = match kind {
             MessageKind::Append
+            | MessageKind::Commit
             | MessageKind::Snapshot
             | MessageKind::Propose
             | MessageKind::Meta

@@ -91,6 +91,15 @@ fn decode_raft(kind: MessageKind, part: &mut Reader<'_>) -> Result<raft::Message
                 entries: entries(part, fields.count.get())?,
             }
         }
+        MessageKind::Commit => {
+            let fields: &CommitFields = part.fixed()?;
+            check_reserved(&fields.reserved)?;
+            Body::Commit {
+                previous: entry_id(&fields.previous)?,
+                commit: check_index(fields.commit.get())?,
+                lease: lease(fields.lease)?,
+            }
+        }
         MessageKind::AppendAnswer => append_answer(part.fixed()?)?,
         MessageKind::Heartbeat => {
             let fields: &HeartbeatFields = part.fixed()?;

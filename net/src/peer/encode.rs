@@ -60,6 +60,7 @@ fn raft_size_bytes(body: &Body) -> usize {
         Body::PreVoteRequest { .. } | Body::VoteRequest { .. } => size_of::<VoteRequestFields>(),
         Body::PreVoteAnswer { .. } | Body::VoteAnswer { .. } => size_of::<VoteAnswerFields>(),
         Body::Append { entries, .. } => size_of::<AppendFields>() + entries_size_bytes(entries),
+        Body::Commit { .. } => size_of::<CommitFields>(),
         Body::AppendAnswer { .. } => size_of::<AppendAnswerFields>(),
         Body::Heartbeat { .. } => size_of::<HeartbeatFields>(),
         Body::HeartbeatAnswer { .. } => size_of::<HeartbeatAnswerFields>(),
@@ -171,6 +172,15 @@ fn encode_raft(message: &raft::Message, output: &mut Vec<u8>) {
             };
             push(output, &fields);
             encode_entries(entries, output);
+        }
+        Body::Commit { previous, commit, lease } => {
+            let fields = CommitFields {
+                previous: (*previous).into(),
+                commit: U64::new(commit.0),
+                lease: lease_number(*lease),
+                reserved: [0; 7],
+            };
+            push(output, &fields);
         }
         Body::AppendAnswer { outcome, disk } => push(output, &append_answer(*outcome, *disk)),
         Body::Heartbeat { commit, round, lease, disk } => {

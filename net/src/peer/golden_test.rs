@@ -75,6 +75,7 @@ fn raft_bodies() -> Vec<Body> {
         Body::ReadIndexRequest { round: 12 },
         Body::ReadIndexAnswer { round: 12, index: Index(6) },
         Body::StaleTerm,
+        Body::Commit { previous: last, commit: Index(6), lease: LeaseReads::Served },
     ]
 }
 

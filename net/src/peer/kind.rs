@@ -64,6 +64,8 @@ kinds! {
     ReadIndexAnswer = 0x0d since 1,
     /// Raft: your term is over.
     StaleTerm = 0x0e since 1,
+    /// Raft: the commit index alone, which needs no answer.
+    Commit = 0x0f since 1,
     /// A forwarded proposal.
     Propose = 0x20 since 1,
     /// It was not appended.
@@ -120,6 +122,7 @@ impl MessageKind {
             Body::ReadIndexRequest { .. } => MessageKind::ReadIndexRequest,
             Body::ReadIndexAnswer { .. } => MessageKind::ReadIndexAnswer,
             Body::StaleTerm => MessageKind::StaleTerm,
+            Body::Commit { .. } => MessageKind::Commit,
         }
     }
 

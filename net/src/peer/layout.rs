@@ -44,6 +44,7 @@ layouts! {
     AppendFields(32) {
         previous: EntryIdFields, commit: U64, count: U32, lease: u8, reserved: [u8; 3],
     }
+    CommitFields(32) { previous: EntryIdFields, commit: U64, lease: u8, reserved: [u8; 7], }
     AppendAnswerFields(32) {
         index: U64, hint: EntryIdFields, sync_age_us: U32, outcome: u8, is_stuck: u8,
         reserved: [u8; 2],

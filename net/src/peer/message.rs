@@ -233,7 +233,8 @@ impl PeerMessage {
 
 fn raft_lane(message: &raft::Message) -> Lane {
     match message.body {
-        Body::Append { .. } | Body::Snapshot { .. } => Lane::Bulk,
+        // The commit index keeps its place behind the entries that it speaks of.
+        Body::Append { .. } | Body::Commit { .. } | Body::Snapshot { .. } => Lane::Bulk,
         Body::PreVoteRequest { .. }
         | Body::PreVoteAnswer { .. }
         | Body::VoteRequest { .. }

@@ -182,6 +182,9 @@ impl Sample {
                 lease: self.lease(),
                 entries: self.entries(),
             },
+            MessageKind::Commit => {
+                Body::Commit { previous: last, commit: committed.index, lease: self.lease() }
+            }
             MessageKind::AppendAnswer => {
                 Body::AppendAnswer { outcome: self.append_outcome(), disk: self.disk() }
             }
