@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use engine::wal::writer::SegmentSizes;
 use shard::{
     Shard,
     config::{Config, Origin},
@@ -415,6 +416,7 @@ fn shard_config(
         server_version: ETCD_VERSION.to_owned(),
         interval_bytes_max: INTERVAL_BYTES_MAX,
         interval_pages_max: INTERVAL_PAGES_MAX,
+        wal_segment_sizes: SegmentSizes::default(),
     })
 }
 

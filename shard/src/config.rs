@@ -1,5 +1,7 @@
 //! What a shard is told at its start; the server maps flags to it one to one.
 
+use engine::wal::writer::SegmentSizes;
+
 use crate::input::CoreId;
 
 /// Automatic compaction, as etcd's two modes.
@@ -102,4 +104,6 @@ pub struct Config {
     pub interval_bytes_max: u64,
     /// Dirty pages after which a checkpoint interval ends.
     pub interval_pages_max: u32,
+    /// Sizes of WAL segments; files of another size are not started on.
+    pub wal_segment_sizes: SegmentSizes,
 }

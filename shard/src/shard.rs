@@ -6,7 +6,7 @@
 
 use engine::page::map::PageMap;
 use engine::wal::buffer::WalBuffer;
-use engine::wal::limits::{BLOCK_SIZE_BYTES, SEGMENT_FIRST_SIZE_BYTES, SEGMENT_SIZE_BYTES};
+use engine::wal::limits::BLOCK_SIZE_BYTES;
 use engine::wal::position::{GroupId, LogId, RunNumber, SegmentId};
 use engine::wal::record::Install;
 use engine::wal::recovery::recover;
@@ -381,7 +381,7 @@ fn recover_wal(
     has_checkpoint: bool,
 ) -> Result<(Start, RecoveredGroup), StartError> {
     let mut segments = source.segments();
-    if let Some(file) = segments.iter().find(|file| !has_whole_size(file)) {
+    if let Some(file) = segments.iter().find(|file| !has_whole_size(config, file)) {
         return Err(StartError::WalSegmentCut { segment: file.id.0, size_bytes: file.size_bytes });
     }
     if !has_checkpoint && segments.iter().all(|file| is_blank(source, file)) {
@@ -389,18 +389,23 @@ fn recover_wal(
         segments.sort_unstable_by_key(|file| file.id);
         let last = segments.last().map_or(SegmentId(0), |file| file.id);
         let fresh = Start::fresh(LogId(config.seed), RunNumber(1));
-        let start = Start { next_segment: last.next(), segments, ..fresh };
+        let sizes = config.wal_segment_sizes;
+        let start = Start { next_segment: last.next(), segments, sizes, ..fresh };
         return Ok((start, RecoveredGroup::from_wal(None)?));
     }
     let mut recovered = recover(source).map_err(StartError::Wal)?;
-    let start = recovered.start(RunNumber(recovered.run.0 + 1));
+    let start = Start {
+        sizes: config.wal_segment_sizes,
+        ..recovered.start(RunNumber(recovered.run.0 + 1))
+    };
     let group = recovered.groups.get_mut(&GroupId(DEFAULT_GROUP));
     Ok((start, RecoveredGroup::from_wal(group)?))
 }
 
 /// A segment gets its name when it has its full length, so a crash leaves no shorter one.
-fn has_whole_size(file: &SegmentFile) -> bool {
-    [SEGMENT_FIRST_SIZE_BYTES, SEGMENT_SIZE_BYTES].contains(&file.size_bytes)
+fn has_whole_size(config: &Config, file: &SegmentFile) -> bool {
+    let sizes = config.wal_segment_sizes;
+    [sizes.first_bytes, sizes.other_bytes].contains(&file.size_bytes)
 }
 
 /// Whether nothing was ever written into a segment. All of it is looked at: a lost first block

@@ -6,6 +6,7 @@
 //! Source: fact sheet of etcd's behaviour, sections 1 to 4.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use engine::api::range_contains;
 
@@ -203,10 +204,12 @@ impl<'a> View<'a> {
     /// The keys of a range, at `revision` or with the request's own writes.
     pub fn keys(&self, key: &[u8], range_end: &[u8], revision: Option<i64>) -> Vec<Kv> {
         let mut found: BTreeMap<&[u8], &Kv> = BTreeMap::new();
-        for (name, versions) in &self.store.keys {
-            if range_contains(key, range_end, name)
-                && let Some(kv) = newest(versions, revision.unwrap_or(self.at))
-            {
+        let behind = self.store.keys.range::<[u8], _>((Bound::Included(key), Bound::Unbounded));
+        for (name, versions) in behind {
+            if !range_contains(key, range_end, name) {
+                break;
+            }
+            if let Some(kv) = newest(versions, revision.unwrap_or(self.at)) {
                 found.insert(name, kv);
             }
         }

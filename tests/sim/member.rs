@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use engine::page::checkpoint::PageWrite;
 use engine::page::heap::HeapPages;
 use engine::page::map::{PAGE_SIZE_BYTES, PageNumber};
-use engine::wal::writer::WalWrite;
+use engine::wal::writer::{SegmentSizes, WalWrite};
 use shard::config::{AutoCompaction, Config, InitialMember, Origin};
 use shard::effect::{Effect, Effects, LogLevel, SegmentOrigin};
 use shard::input::{ConnectionId, CoreId, DialFailure, DialId, Door, Input};
@@ -104,6 +104,7 @@ pub fn config() -> Config {
         server_version: "3.7.0".to_string(),
         interval_bytes_max: 64 << 10,
         interval_pages_max: 64,
+        wal_segment_sizes: SegmentSizes::default(),
     }
 }
 

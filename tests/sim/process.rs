@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use engine::page::heap::HeapPages;
-use engine::wal::writer::WalWrite;
+use engine::wal::writer::{SegmentSizes, WalWrite};
 use shard::config::{Config, InitialMember, Origin};
 use shard::effect::Effects;
 use shard::input::{ConnectionId, Input};
@@ -152,6 +152,10 @@ fn config(plan: &Plan, slot: usize, random: &mut Random) -> Config {
         watch_progress_interval_us: random.between(1_000_000, 600_000_000),
         interval_bytes_max: plan.interval_bytes_max + random.between(0, 4) * 4_096,
         interval_pages_max: plan.interval_pages_max + random.between(0, 4) as u32,
+        wal_segment_sizes: SegmentSizes {
+            first_bytes: plan.wal_segment_size_bytes,
+            other_bytes: plan.wal_segment_size_bytes,
+        },
         ..super::member::config()
     }
 }

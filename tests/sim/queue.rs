@@ -2,7 +2,7 @@
 //!
 //! Invariant: two events of one time happen in the order in which they were pushed.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
 use engine::wal::position::SegmentId;
@@ -12,7 +12,7 @@ use super::ambush::Blow;
 use super::network::LinkId;
 
 /// One thing to happen. What names a life is forgotten if the process has ended since.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Happening {
     Step {
@@ -105,20 +105,47 @@ pub enum Happening {
 /// See the file's head.
 #[derive(Debug, Default)]
 pub struct Queue {
-    heap: BinaryHeap<Reverse<(u64, u64, Happening)>>,
+    heap: BinaryHeap<Due>,
     pushed: u64,
+}
+
+/// Something and its place: time, then the order of pushing. The heap's greatest is the first.
+#[derive(Debug)]
+struct Due {
+    place: Reverse<(u64, u64)>,
+    happening: Happening,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Due) -> bool {
+        self.place == other.place
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Due) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Due) -> Ordering {
+        self.place.cmp(&other.place)
+    }
 }
 
 impl Queue {
     /// Something is to happen at a time.
     pub fn push(&mut self, at_us: u64, happening: Happening) {
         self.pushed += 1;
-        self.heap.push(Reverse((at_us, self.pushed, happening)));
+        self.heap.push(Due { place: Reverse((at_us, self.pushed)), happening });
     }
 
     /// The next thing.
     pub fn pop(&mut self) -> Option<(u64, Happening)> {
-        let Reverse((at_us, _, happening)) = self.heap.pop()?;
+        let Due { place: Reverse((at_us, _)), happening } = self.heap.pop()?;
         Some((at_us, happening))
     }
 }

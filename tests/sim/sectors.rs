@@ -4,7 +4,7 @@
 //! power keeps every synced sector and any subset of the others, each whole in its old or its new
 //! version. A sector may become unreadable, or change by itself; a write may be lost or land
 //! elsewhere although the disk said otherwise.
-//! Invariant: `before` holds the durable version of each sector that was written and not synced.
+//! Invariant: `before` holds the durable version of each block that was written and not synced.
 //! Source: storage.md, The simulator's part; issue 5.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,9 +16,11 @@ pub const SECTOR_SIZE_BYTES: usize = 512;
 /// Unit of the memory that holds a file: most of a big one is zeros.
 const BLOCK_SIZE_BYTES: usize = 4096;
 const SECTORS_PER_BLOCK: usize = BLOCK_SIZE_BYTES / SECTOR_SIZE_BYTES;
+const ZERO_SECTOR: [u8; SECTOR_SIZE_BYTES] = [0; SECTOR_SIZE_BYTES];
 
-type Sector = [u8; SECTOR_SIZE_BYTES];
-type Block = [u8; BLOCK_SIZE_BYTES];
+/// Whole sectors from a block's beginning; the zeros that end it are left out, for frames are
+/// padded with them.
+type Block = Box<[u8]>;
 
 /// A sector that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,12 +44,19 @@ pub enum Survival {
     Suffix,
 }
 
+/// A block as it was when everything was durable, and which of its sectors were written since.
+#[derive(Clone, Debug)]
+struct Before {
+    block: Block,
+    written: [bool; SECTORS_PER_BLOCK],
+}
+
 /// See the file's head.
 #[derive(Clone, Debug, Default)]
 pub struct SectorFile {
     size_bytes: u64,
-    blocks: BTreeMap<u64, Box<Block>>,
-    before: BTreeMap<u64, Box<Sector>>,
+    blocks: BTreeMap<u64, Block>,
+    before: BTreeMap<u64, Before>,
     unreadable: BTreeSet<u64>,
 }
 
@@ -66,14 +75,38 @@ impl SectorFile {
     pub fn write(&mut self, offset_bytes: u64, bytes: &[u8]) {
         assert!(offset_bytes.is_multiple_of(SECTOR_SIZE_BYTES as u64));
         assert!(bytes.len().is_multiple_of(SECTOR_SIZE_BYTES));
-        let first = offset_bytes / SECTOR_SIZE_BYTES as u64;
-        for (number, sector) in (first..).zip(bytes.chunks_exact(SECTOR_SIZE_BYTES)) {
-            let old = *self.sector_mut(number);
-            self.before.entry(number).or_insert_with(|| Box::new(old));
-            self.sector_mut(number).copy_from_slice(sector);
-            self.unreadable.remove(&number);
+        let mut rest = bytes;
+        let mut at = offset_bytes;
+        while !rest.is_empty() {
+            let start = (at % BLOCK_SIZE_BYTES as u64) as usize;
+            let (piece, behind) = rest.split_at(rest.len().min(BLOCK_SIZE_BYTES - start));
+            self.write_block(at / BLOCK_SIZE_BYTES as u64, start, piece);
+            at += piece.len() as u64;
+            rest = behind;
+        }
+        if !self.unreadable.is_empty() {
+            let sectors = offset_bytes / SECTOR_SIZE_BYTES as u64..at / SECTOR_SIZE_BYTES as u64;
+            self.unreadable.retain(|number| !sectors.contains(number));
         }
         self.size_bytes = self.size_bytes.max(offset_bytes + bytes.len() as u64);
+    }
+
+    /// Writes sectors of one block.
+    fn write_block(&mut self, number: u64, start: usize, piece: &[u8]) {
+        let block = self.blocks.entry(number).or_default();
+        let new = match piece.len() {
+            BLOCK_SIZE_BYTES => trimmed(piece),
+            _ => {
+                let mut whole = expanded(block);
+                whole[start..start + piece.len()].copy_from_slice(piece);
+                trimmed(&whole)
+            }
+        };
+        let old = std::mem::replace(block, new);
+        let none = [false; SECTORS_PER_BLOCK];
+        let before = self.before.entry(number).or_insert(Before { block: old, written: none });
+        let first = start / SECTOR_SIZE_BYTES;
+        before.written[first..first + piece.len() / SECTOR_SIZE_BYTES].fill(true);
     }
 
     /// Everything written is durable.
@@ -83,24 +116,33 @@ impl SectorFile {
 
     /// How many sectors a power cut would put in question.
     pub fn unsynced(&self) -> usize {
-        self.before.len()
+        let written = self.before.values().flat_map(|before| before.written);
+        written.filter(|is_written| *is_written).count()
     }
 
     /// The power goes. What it leaves is durable.
     pub fn lose_power(&mut self, survival: Survival, random: &mut Random) {
-        let before = std::mem::take(&mut self.before);
-        let edge = random.slot(before.len().max(1));
-        for (slot, (number, sector)) in before.into_iter().enumerate() {
-            let survives = match survival {
-                Survival::Nothing => false,
-                Survival::Everything => true,
-                Survival::Each { permille } => random.chance(permille),
-                Survival::Prefix => slot < edge,
-                Survival::Suffix => edge <= slot,
-            };
-            if !survives {
-                *self.sector_mut(number) = *sector;
+        let edge = random.slot(self.unsynced().max(1));
+        let mut slot = 0;
+        for (number, before) in std::mem::take(&mut self.before) {
+            let block = self.blocks.get_mut(&number).expect("a written block is there");
+            let old = expanded(&before.block);
+            let mut new = expanded(block);
+            for sector in (0..SECTORS_PER_BLOCK).filter(|sector| before.written[*sector]) {
+                let survives = match survival {
+                    Survival::Nothing => false,
+                    Survival::Everything => true,
+                    Survival::Each { permille } => random.chance(permille),
+                    Survival::Prefix => slot < edge,
+                    Survival::Suffix => edge <= slot,
+                };
+                slot += 1;
+                if !survives {
+                    let place = sector * SECTOR_SIZE_BYTES..(sector + 1) * SECTOR_SIZE_BYTES;
+                    new[place.clone()].copy_from_slice(&old[place]);
+                }
             }
+            *block = trimmed(&new);
         }
     }
 
@@ -123,7 +165,10 @@ impl SectorFile {
         for (number, block) in self.blocks.range(blocks) {
             let start = number * BLOCK_SIZE_BYTES as u64;
             let from = start.max(offset_bytes);
-            let to = (start + BLOCK_SIZE_BYTES as u64).min(end);
+            let to = (start + block.len() as u64).min(end);
+            if to <= from {
+                continue;
+            }
             bytes[(from - offset_bytes) as usize..(to - offset_bytes) as usize]
                 .copy_from_slice(&block[(from - start) as usize..(to - start) as usize]);
         }
@@ -135,7 +180,7 @@ impl SectorFile {
         let mut bytes = vec![0; self.size_bytes as usize];
         for (number, block) in &self.blocks {
             let start = *number as usize * BLOCK_SIZE_BYTES;
-            let size = BLOCK_SIZE_BYTES.min(bytes.len().saturating_sub(start));
+            let size = block.len().min(bytes.len().saturating_sub(start));
             bytes[start..start + size].copy_from_slice(&block[..size]);
         }
         for number in &self.unreadable {
@@ -154,26 +199,44 @@ impl SectorFile {
     /// A bit changes by itself, durably.
     pub fn flip_bit(&mut self, offset_bytes: u64, bit: u32) {
         assert!(offset_bytes < self.size_bytes);
-        let sector = self.sector_mut(offset_bytes / SECTOR_SIZE_BYTES as u64);
-        sector[offset_bytes as usize % SECTOR_SIZE_BYTES] ^= 1 << (bit % 8);
+        let block = self.blocks.entry(offset_bytes / BLOCK_SIZE_BYTES as u64).or_default();
+        let mut whole = expanded(block);
+        whole[offset_bytes as usize % BLOCK_SIZE_BYTES] ^= 1 << (bit % 8);
+        *block = trimmed(&whole);
     }
 
     /// What was written there last and not synced never reached the disk, whatever it says.
     pub fn lose_write(&mut self, offset_bytes: u64, size_bytes: usize) {
         let first = offset_bytes / SECTOR_SIZE_BYTES as u64;
         for number in first..first + (size_bytes / SECTOR_SIZE_BYTES) as u64 {
-            if let Some(old) = self.before.remove(&number) {
-                *self.sector_mut(number) = *old;
+            let place = number / SECTORS_PER_BLOCK as u64;
+            let sector = (number % SECTORS_PER_BLOCK as u64) as usize;
+            let Some(before) = self.before.get_mut(&place) else { continue };
+            if std::mem::take(&mut before.written[sector]) {
+                let block = self.blocks.get_mut(&place).expect("a written block is there");
+                let (old, mut new) = (expanded(&before.block), expanded(block));
+                let bytes = sector * SECTOR_SIZE_BYTES..(sector + 1) * SECTOR_SIZE_BYTES;
+                new[bytes.clone()].copy_from_slice(&old[bytes]);
+                *block = trimmed(&new);
             }
         }
     }
+}
 
-    fn sector_mut(&mut self, number: u64) -> &mut Sector {
-        let block = number / SECTORS_PER_BLOCK as u64;
-        let start = (number % SECTORS_PER_BLOCK as u64) as usize * SECTOR_SIZE_BYTES;
-        let block = self.blocks.entry(block).or_insert_with(|| Box::new([0; BLOCK_SIZE_BYTES]));
-        (&mut block[start..start + SECTOR_SIZE_BYTES]).try_into().expect("a sector long")
+/// A block with the zeros that were left out.
+fn expanded(block: &Block) -> [u8; BLOCK_SIZE_BYTES] {
+    let mut whole = [0; BLOCK_SIZE_BYTES];
+    whole[..block.len()].copy_from_slice(block);
+    whole
+}
+
+/// A block without the sectors of zeros that end it.
+fn trimmed(whole: &[u8]) -> Block {
+    let mut size = whole.len();
+    while 0 < size && whole[size - SECTOR_SIZE_BYTES..size] == ZERO_SECTOR {
+        size -= SECTOR_SIZE_BYTES;
     }
+    whole[..size].into()
 }
 
 #[cfg(test)]

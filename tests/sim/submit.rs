@@ -197,7 +197,7 @@ impl World {
         let Some(&(link, end)) = self.process_mut(slot).links.get(&connection) else { return };
         let taken = self.network.transmit(link, end, bytes, self.now_us, &mut self.queue);
         if 0 < taken {
-            self.tell(slot, Input::Transmitted { connection, size_bytes: taken });
+            self.tell_taken(slot, connection, taken);
         }
         let unsent_bytes = self.network.unsent_bytes(link, end);
         self.judge(slot, Bound::UnsentBytes, unsent_bytes);

@@ -72,6 +72,8 @@ pub struct World {
     /// The next election is to go wrong.
     pub(super) is_ambush_laid: bool,
     next_number: u64,
+    /// Reused.
+    wishes: Vec<Wish>,
     is_over: bool,
     /// Lives of members that began.
     pub starts: u64,
@@ -106,6 +108,7 @@ impl World {
             excuses,
             is_ambush_laid: false,
             next_number: 1,
+            wishes: Vec::new(),
             is_over: false,
             starts: 0,
             plan,
@@ -233,7 +236,7 @@ impl World {
         process.shard.step(local_us, &mut process.inputs, &mut process.effects);
         assert!(process.inputs.is_empty(), "a step takes all inputs");
         process.effects.spent.clear();
-        let effects = std::mem::take(&mut process.effects.list);
+        let mut effects = std::mem::take(&mut process.effects.list);
         let wake_us = process.effects.wake_at_us.map(|local_us| clock.world_us(local_us));
         let steps_again = process.effects.step_again;
         process.steps_at_once = if steps_again { process.steps_at_once + 1 } else { 0 };
@@ -242,8 +245,11 @@ impl World {
         self.trace.mix(now_us, 1, place, &[]);
         self.judge(slot, Bound::Effects, effects.len());
         self.judge(slot, Bound::StepsAtOnce, steps_at_once);
-        for effect in effects {
+        for effect in effects.drain(..) {
             self.submit(slot, life, effect);
+        }
+        if let Some(process) = self.members[slot].alive(life) {
+            process.effects.list = effects;
         }
         if steps_again {
             self.wake(slot, now_us + STEP_US);
@@ -268,6 +274,15 @@ impl World {
         let Some(process) = &mut self.members[slot].process else { return };
         process.inputs.push(input);
         let delay_us = self.random.between(1, STEP_US);
+        self.wake(slot, self.now_us + delay_us);
+    }
+
+    /// A socket took bytes: nothing that a process would hurry for. It hears of it with whatever
+    /// happens next, or a little later.
+    pub(super) fn tell_taken(&mut self, slot: usize, connection: ConnectionId, size_bytes: usize) {
+        let Some(process) = &mut self.members[slot].process else { return };
+        process.inputs.push(Input::Transmitted { connection, size_bytes });
+        let delay_us = self.random.between(1, TAKEN_US_MAX);
         self.wake(slot, self.now_us + delay_us);
     }
 
@@ -329,7 +344,7 @@ impl World {
         size_bytes: usize,
     ) {
         if self.has_link(slot, connection, link) {
-            self.tell(slot, Input::Transmitted { connection, size_bytes });
+            self.tell_taken(slot, connection, size_bytes);
         }
         if self.network.is_closing(link, end) && self.network.unsent_bytes(link, end) == 0 {
             let at_us = self.network.last_us(link, end).max(self.now_us) + 1;
@@ -458,7 +473,7 @@ impl World {
         client: usize,
         act: impl FnOnce(&mut dyn Client, &mut Scene<'_>, &mut Vec<Wish>),
     ) {
-        let mut wishes = Vec::new();
+        let mut wishes = std::mem::take(&mut self.wishes);
         let mut scene = Scene {
             now_us: self.now_us,
             members: self.plan.members,
@@ -472,9 +487,10 @@ impl World {
             Program::Watcher(watcher) => act(&mut **watcher, &mut scene, &mut wishes),
             Program::Admin(admin) => act(&mut **admin, &mut scene, &mut wishes),
         }
-        for wish in wishes {
+        for wish in wishes.drain(..) {
             self.grant(client, wish);
         }
+        self.wishes = wishes;
     }
 
     fn grant(&mut self, client: usize, wish: Wish) {
@@ -553,6 +569,8 @@ fn make_clients(plan: &Plan, random: &mut Random) -> Vec<ClientSlot> {
 
 /// A step takes this long.
 const STEP_US: u64 = 10;
+/// A process hears within this that a socket took its bytes.
+const TAKEN_US_MAX: u64 = 2_000;
 /// Every lease that clients ask for has run out after this and some election timeouts.
 const LEASES_END_US: u64 = 9_000_000;
 /// Every member answers the last questions within this.
