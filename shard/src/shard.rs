@@ -22,7 +22,8 @@ use crate::message::{Answer, LeaderNews, Message, REMOTE_CORE};
 use crate::metrics::{Histogram, MethodLabels, Metrics, Scalar};
 use crate::peers::{Peers, Roll};
 use crate::replica::{
-    DEFAULT_GROUP, RecoveredGroup, Replica, StartError, choose_checkpoint, reply_of,
+    ChosenCheckpoint, DEFAULT_GROUP, RecoveredGroup, Replica, StartError, choose_checkpoint,
+    reply_of,
 };
 use crate::session::{Context, Front};
 use crate::wal::ShardWal;
@@ -73,8 +74,14 @@ impl<M: PageMap> Shard<M> {
         now_us: u64,
     ) -> Result<Shard<M>, StartError> {
         assert!(config.core == OWNER);
-        let meta = choose_checkpoint(meta_pages)?;
-        let (start, group) = recover_wal(&config, source, meta.is_some())?;
+        let ChosenCheckpoint { meta, broken_first } = choose_checkpoint(meta_pages)?;
+        let has_checkpoint = meta.is_some() || broken_first.is_some();
+        let (start, group) = recover_wal(&config, source, has_checkpoint)?;
+        if let Some(broken) = broken_first
+            && !group.is_whole_log()
+        {
+            return Err(StartError::Meta(broken));
+        }
         let incarnation = start.run.0;
         let mut wal = ShardWal::new(Writer::new(start), config.is_log_retained);
         wal.add_group(DEFAULT_GROUP, group.last_index, group.hard_state);

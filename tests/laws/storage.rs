@@ -83,12 +83,7 @@ fn storage_pages_1_a_clean_stop_makes_no_checkpoint_of_its_own() {
     let pages = count(&member, |deed| !matches!(deed, Deed::WalWrite | Deed::WalSynced));
     assert_eq!(pages, 0, "it would be a boundary of one member: {:?}", member.deeds);
     let (mut member, mut client) = started(member.kill());
-    let request = Request::DeleteRange(DeleteRangeRequest {
-        key: b"key-",
-        range_end: b"key.",
-        prev_kv: false,
-    });
-    let (_, answer) = client.call(&mut member, &request).expect("the deletion succeeds");
+    let (_, answer) = client.call(&mut member, &all_keys()).expect("the deletion succeeds");
     let net::wire::Answer::DeleteRange(deleted) = answer else { panic!("{answer:?}") };
     assert_eq!(deleted.deleted, 5, "everything is in the log");
 }
@@ -113,6 +108,35 @@ fn storage_pages_3_pages_are_synced_before_the_meta_page_and_meta_pages_take_tur
     }
     assert!(5 < metas.len(), "only {} checkpoints", metas.len());
     assert!(metas.windows(2).all(|pair| pair[0] != pair[1]), "{metas:?}");
+}
+
+#[test]
+fn storage_pages_3_a_first_meta_page_that_was_torn_costs_nothing_while_the_log_is_whole() {
+    let (mut member, mut client) = started(Storage::default());
+    let mut written = 0;
+    while count(&member, |deed| matches!(deed, Deed::MetaWrite { .. })) == 0 {
+        let (key, value) = (format!("key-{written}"), [5; 2_000]);
+        let put = PutRequest { key: key.as_bytes(), value: &value, ..PutRequest::default() };
+        client.call(&mut member, &Request::Put(put)).expect("the put succeeds");
+        written += 1;
+    }
+    let mut storage = member.kill();
+    let slots = storage.pages.meta_slots();
+    assert!(slots[0].iter().all(|byte| *byte == 0), "one checkpoint, in slot 1");
+    // The power went while it was written: its first sectors are there.
+    storage.pages.bytes_mut()[4_096 + 1_024..8_192].fill(0);
+    let (mut member, mut client) = started(storage.clone());
+    let (_, answer) = client.call(&mut member, &all_keys()).expect("the deletion succeeds");
+    let net::wire::Answer::DeleteRange(deleted) = answer else { panic!("{answer:?}") };
+    assert_eq!(deleted.deleted, written, "everything is in the log");
+    // Without the log nothing says what the checkpoint held.
+    storage.wal = Default::default();
+    let refused = SimMember::start(config(), storage, 9_000_000).err().expect("all is lost");
+    assert!(matches!(refused, StartError::Wal(_) | StartError::Meta(_)), "{refused}");
+}
+
+fn all_keys() -> Request<'static> {
+    Request::DeleteRange(DeleteRangeRequest { key: b"key-", range_end: b"key.", prev_kv: false })
 }
 
 #[test]

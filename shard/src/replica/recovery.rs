@@ -12,7 +12,7 @@ use std::fmt;
 use engine::api::EventList;
 use engine::engine::{Engine, OpenError};
 use engine::page::map::{Corruption, PageMap};
-use engine::page::meta::{Meta, MetaBroken, choose_meta};
+use engine::page::meta::{Meta, MetaBroken, SlotState, choose_meta};
 use engine::wal::record::{EntryId as WalEntryId, Install};
 use engine::wal::recovered::{RecoverError, RecoveredGroup as WalGroup};
 use raft::{
@@ -201,19 +201,40 @@ impl RecoveredGroup {
             install,
         })
     }
+
+    /// Whether everything that ever was committed here is in these entries.
+    pub fn is_whole_log(&self) -> bool {
+        let begins = self.entries.first().is_some_and(|first| first.index == Index(1));
+        begins && self.older_index == 0 && self.missing.is_empty() && self.install.is_none()
+    }
 }
 
 /// The checkpoint to start from.
+pub(crate) struct ChosenCheckpoint {
+    /// None before the first one is durable: the log says everything.
+    pub meta: Option<Meta>,
+    /// The first one was torn by a power cut, or broke later: it costs nothing as long as the log
+    /// begins at the first entry.
+    pub broken_first: Option<MetaBroken>,
+}
+
+/// What the two slots of the meta pages say.
 pub(crate) fn choose_checkpoint(
     meta_pages: &[Option<Vec<u8>>; 2],
-) -> Result<Option<Meta>, StartError> {
+) -> Result<ChosenCheckpoint, StartError> {
     let slot = |number: usize| meta_pages[number].as_deref().unwrap_or(&[]);
     if slot(0).is_empty() && slot(1).is_empty() {
-        return Ok(None);
+        return Ok(ChosenCheckpoint { meta: None, broken_first: None });
     }
     let zeros = [0; engine::page::map::PAGE_SIZE_BYTES];
     let whole = |number: usize| if slot(number).is_empty() { &zeros[..] } else { slot(number) };
-    choose_meta(whole(0), whole(1)).map_err(StartError::Meta)
+    match choose_meta(whole(0), whole(1)) {
+        Ok(meta) => Ok(ChosenCheckpoint { meta, broken_first: None }),
+        Err(broken) if broken.slots.contains(&SlotState::NeverWritten) => {
+            Ok(ChosenCheckpoint { meta: None, broken_first: Some(broken) })
+        }
+        Err(broken) => Err(StartError::Meta(broken)),
+    }
 }
 
 impl<M: PageMap> Replica<M> {
