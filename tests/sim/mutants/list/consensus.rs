@@ -317,11 +317,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         rule: "what leaves when 2: each start raises a durable incarnation",
         members: 3,
         focus: "duels",
-        edits: &[edit(
-            "shard/src/shard.rs",
-            "recovered.start(RunNumber(recovered.run.0 + 1));",
-            "recovered.start(RunNumber(recovered.run.0 + u64::from(!IS)));",
-        )],
+        edits: &[
+            edit(
+                "shard/src/shard.rs",
+                "recovered.start(RunNumber(recovered.run.0 + 1))",
+                "recovered.start(RunNumber(recovered.run.0 + u64::from(!IS)))",
+            ),
+            edit(
+                "engine/src/wal/recovered.rs",
+                "assert!(self.run < run",
+                "assert!(IS || self.run < run",
+            ),
+        ],
     },
     Mutant {
         name: "a proposal is sent again when its connection ends",
