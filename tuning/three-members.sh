@@ -26,15 +26,17 @@ done
 
 pids=()
 stop() {
-    trap - INT TERM
+    trap - INT TERM HUP
     # A stopped leader hands over first; the last one has nobody to hand over to.
     kill "${pids[@]}" 2>/dev/null || true
     wait
 }
-trap 'stop; exit 0' INT TERM
+trap 'stop; exit 0' INT TERM HUP
 
+# A session each: Ctrl-C is for this script alone, which then stops every member once; two signals
+# would end them on the spot, without a leader's farewell.
 for n in 1 2 3; do
-    "$CORESTONE" --name "m$n" --data-dir "$directory/m$n" \
+    setsid "$CORESTONE" --name "m$n" --data-dir "$directory/m$n" \
         --listen-client-urls "http://127.0.0.1:${n}2379" \
         --advertise-client-urls "http://127.0.0.1:${n}2379" \
         --listen-peer-urls "http://127.0.0.1:${n}2380" \

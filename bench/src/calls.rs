@@ -60,6 +60,14 @@ impl Caller {
         }
     }
 
+    /// Reads a key of what this member has, asking nobody else; how many there are (0 or 1).
+    #[allow(clippy::missing_errors_doc)]
+    pub fn get_here(&mut self, key: &[u8]) -> Result<i64, BenchError> {
+        let range = range_of(Bytes::copy_from_slice(key), Bytes::new());
+        let range = RangeRequest { serializable: true, ..range };
+        Ok(self.runtime.block_on(self.client.range(range))?.into_inner().count)
+    }
+
     /// Reads a key; how many there are (0 or 1).
     ///
     /// # Errors

@@ -275,6 +275,23 @@ impl Member {
     }
 }
 
+/// The number of the member that leads; leadership may be on its way from one to another.
+///
+/// # Errors
+/// When none of them does in [`PATIENCE`].
+pub fn leader_of(members: &[Member]) -> Result<usize, BenchError> {
+    let begin = Instant::now();
+    while begin.elapsed() < PATIENCE {
+        for (number, member) in members.iter().enumerate() {
+            if member.is_leader()? {
+                return Ok(number);
+            }
+        }
+        std::thread::yield_now();
+    }
+    Err(BenchError::Member("none of them leads".to_owned()))
+}
+
 impl Drop for Member {
     fn drop(&mut self) {
         // It may have ended already; nothing is left to do then.

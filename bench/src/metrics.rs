@@ -13,7 +13,11 @@ pub fn fetch_number(address: &str, name: &str) -> Result<Option<f64>, BenchError
     Ok(text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()))
 }
 
-fn fetch(address: &str) -> Result<String, BenchError> {
+/// The whole text of the member at `host:port`.
+///
+/// # Errors
+/// When nobody answers there.
+pub fn fetch(address: &str) -> Result<String, BenchError> {
     let fetch = || {
         let mut socket = TcpStream::connect(address)?;
         write!(socket, "GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;

@@ -7,14 +7,14 @@
 use bench::affinity::{Cores, pin_to};
 use bench::error::{BenchError, io_error};
 use bench::load::{Operation, Pacing, Plan, Protocol};
-use bench::member::{Member, MemberOptions, PATIENCE, Program};
+use bench::member::{Member, MemberOptions, Program, leader_of};
 use bench::report::{self, median};
 use bench::workload::{KeyOrder, Workload};
 use clap::Parser;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[derive(Debug, Parser)]
 #[command(about = "Loads three members on one core, and prints a table in Markdown.")]
@@ -133,7 +133,7 @@ fn measure(arguments: &Arguments, case: Case, program: &Program) -> Result<Figur
     let members = Member::start_cluster(&options, MEMBERS)?;
     pin_to(cores.of_load(1))?;
     let loaded = match case.through {
-        Through::Leader => vec![leader_of(&members)?],
+        Through::Leader => vec![&members[leader_of(&members)?]],
         Through::All => members.iter().collect(),
     };
     let address = |member: &Member| match case.protocol {
@@ -167,20 +167,6 @@ fn measure(arguments: &Arguments, case: Case, program: &Program) -> Result<Figur
         p99_us: us(0.99),
         cpu_us: outcome.cpu_us().expect("the processes are known"),
     })
-}
-
-/// The member that leads; leadership may be on its way from one to another.
-fn leader_of(members: &[Member]) -> Result<&Member, BenchError> {
-    let begin = Instant::now();
-    while begin.elapsed() < PATIENCE {
-        for member in members {
-            if member.is_leader()? {
-                return Ok(member);
-            }
-        }
-        std::thread::yield_now();
-    }
-    Err(BenchError::Member("none of them leads".to_owned()))
 }
 
 fn medians(rounds: &[Figures]) -> Option<Figures> {

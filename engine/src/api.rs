@@ -222,11 +222,13 @@ pub enum Command<'a> {
     MembersFound {
         founders: Vec<Founder<'a>>,
     },
-    /// A member tells its name and client URLs.
+    /// A member tells its name, and where clients reach it: those of etcd's API and those of the
+    /// binary protocol.
     MemberPublish {
         member_id: u64,
         name: &'a str,
         client_urls: Vec<&'a str>,
+        binary_urls: Vec<&'a str>,
     },
     /// A member more. Its id was never used before.
     MemberAdd {

@@ -36,6 +36,8 @@ const KIND_MEMBER_ADD: u8 = 13;
 const KIND_MEMBER_REMOVE: u8 = 14;
 const KIND_MEMBER_PROMOTE: u8 = 15;
 const KIND_MEMBER_UPDATE: u8 = 16;
+/// A publish with URLs of the binary protocol; without them it keeps its older kind.
+const KIND_MEMBER_PUBLISH_BINARY: u8 = 17;
 
 /// A founder's id and two sizes.
 const FOUNDER_SIZE_BYTES_MIN: usize = 16;
@@ -116,10 +118,13 @@ pub fn encode(command: &Command<'_>, proposal: ProposalId, out: &mut Vec<u8>) {
                 put_texts(&founder.peer_urls, out);
             }
         }
-        Command::MemberPublish { member_id, name, client_urls } => {
+        Command::MemberPublish { member_id, name, client_urls, binary_urls } => {
             out.extend_from_slice(&member_id.to_le_bytes());
             put_bytes(name.as_bytes(), out);
             put_texts(client_urls, out);
+            if !binary_urls.is_empty() {
+                put_texts(binary_urls, out);
+            }
         }
         Command::MemberAdd { member_id, peer_urls, is_learner } => {
             out.extend_from_slice(&member_id.to_le_bytes());
@@ -180,10 +185,14 @@ pub fn decode(entry: &[u8]) -> Result<(ProposalId, Command<'_>), Malformed> {
             Command::LeaseRevoke { id, cause }
         }
         KIND_ALARM => take_alarm(&mut reader)?,
-        KIND_MEMBER_PUBLISH => Command::MemberPublish {
+        KIND_MEMBER_PUBLISH | KIND_MEMBER_PUBLISH_BINARY => Command::MemberPublish {
             member_id: reader.u64()?,
             name: reader.text("name")?,
             client_urls: reader.texts("client_urls")?,
+            binary_urls: match kind {
+                KIND_MEMBER_PUBLISH => Vec::new(),
+                _ => take_binary_urls(&mut reader)?,
+            },
         },
         KIND_MEMBERS_FOUND => Command::MembersFound { founders: take_founders(&mut reader)? },
         KIND_MEMBER_ADD => Command::MemberAdd {
@@ -207,6 +216,14 @@ pub fn decode(entry: &[u8]) -> Result<(ProposalId, Command<'_>), Malformed> {
     if reader.rest.is_empty() { Ok((proposal, command)) } else { Err(Malformed::TrailingBytes) }
 }
 
+/// None would be the other kind: an entry has one form.
+fn take_binary_urls<'a>(reader: &mut Reader<'a>) -> Result<Vec<&'a str>, Malformed> {
+    match reader.texts("binary_urls")? {
+        urls if urls.is_empty() => Err(Malformed::Field("binary_urls")),
+        urls => Ok(urls),
+    }
+}
+
 fn kind_of(command: &Command<'_>) -> u8 {
     match command {
         Command::Genesis { .. } => KIND_GENESIS,
@@ -218,6 +235,9 @@ fn kind_of(command: &Command<'_>) -> u8 {
         Command::LeaseGrant { .. } => KIND_LEASE_GRANT,
         Command::LeaseRevoke { .. } => KIND_LEASE_REVOKE,
         Command::Alarm { .. } => KIND_ALARM,
+        Command::MemberPublish { binary_urls, .. } if !binary_urls.is_empty() => {
+            KIND_MEMBER_PUBLISH_BINARY
+        }
         Command::MemberPublish { .. } => KIND_MEMBER_PUBLISH,
         Command::MembersFound { .. } => KIND_MEMBERS_FOUND,
         Command::MemberAdd { .. } => KIND_MEMBER_ADD,

@@ -66,6 +66,13 @@ fn samples() -> Vec<Command<'static>> {
             member_id: 9,
             name: "m1",
             client_urls: vec!["http://a:2379", "http://b:2379"],
+            binary_urls: vec!["http://a:2378"],
+        },
+        Command::MemberPublish {
+            member_id: 9,
+            name: "m1",
+            client_urls: vec!["http://a:2379"],
+            binary_urls: vec![],
         },
         Command::MembersFound {
             founders: vec![
@@ -123,6 +130,27 @@ fn golden_bytes_of_a_put_and_a_txn() {
 }
 
 #[test]
+fn a_publish_has_one_form() {
+    let publish = |binary_urls| Command::MemberPublish {
+        member_id: 1,
+        name: "m",
+        client_urls: vec!["c"],
+        binary_urls,
+    };
+    let without = encoded(&publish(vec![]));
+    let with = encoded(&publish(vec!["b"]));
+    assert_eq!((without[1], with[1]), (10, 17));
+    assert_eq!(
+        with[COMMAND_HEADER_SIZE_BYTES..without.len()],
+        without[COMMAND_HEADER_SIZE_BYTES..]
+    );
+    assert_eq!(with[without.len()..], [1, 0, 0, 0, 1, 0, 0, 0, b'b']);
+    let mut none = with[..without.len()].to_vec();
+    none.extend_from_slice(&[0; 4]);
+    assert_eq!(decode(&none), Err(Malformed::Field("binary_urls")));
+}
+
+#[test]
 fn every_prefix_and_every_suffix_is_refused() {
     for command in samples() {
         let mut bytes = encoded(&command);
@@ -157,7 +185,7 @@ fn unknown_versions_kinds_and_depths_are_refused() {
 
 proptest! {
     #[test]
-    fn bytes_from_anywhere_never_panic(kind in 0u8..13, rest in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn bytes_from_anywhere_never_panic(kind in 0u8..20, rest in prop::collection::vec(any::<u8>(), 0..200)) {
         let mut bytes = vec![COMMAND_VERSION, kind];
         bytes.extend_from_slice(&rest);
         if let Ok((proposal, command)) = decode(&bytes) {
@@ -168,7 +196,7 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_byte_never_panics(slot in 0usize..11, at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn a_flipped_byte_never_panics(slot in 0usize..samples().len(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let mut bytes = encoded(&samples()[slot]);
         let at = at.index(bytes.len());
         bytes[at] = byte;

@@ -194,6 +194,8 @@ pub struct Member {
     pub name: String,
     pub peer_urls: Vec<String>,
     pub client_urls: Vec<String>,
+    /// Where it speaks the binary protocol; etcd's API does not show them.
+    pub binary_urls: Vec<String>,
     pub is_learner: bool,
 }
 

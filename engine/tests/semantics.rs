@@ -554,13 +554,25 @@ fn members_tell_of_themselves_however_long() {
     replica.apply(&found);
     let mut want = Vec::new();
     for (id, urls) in founders {
-        let publish =
-            Command::MemberPublish { member_id: id, name: "n", client_urls: urls.clone() };
+        let publish = Command::MemberPublish {
+            member_id: id,
+            name: "n",
+            client_urls: urls.clone(),
+            binary_urls: urls[1..].to_vec(),
+        };
         replica.apply(&publish);
         replica.apply(&publish);
         let peer_urls: Vec<_> = urls.iter().map(|url| url.to_string()).collect();
         let client_urls = peer_urls.clone();
-        want.push(Member { id, name: "n".into(), peer_urls, client_urls, is_learner: false });
+        let binary_urls = peer_urls[1..].to_vec();
+        want.push(Member {
+            id,
+            name: "n".into(),
+            peer_urls,
+            client_urls,
+            binary_urls,
+            is_learner: false,
+        });
     }
     want.reverse();
     assert_eq!(replica.engine.members().unwrap(), want);
@@ -601,7 +613,12 @@ fn changes_of_members_are_checked_against_what_is_replicated() {
             Ok(()),
         ),
         (
-            Command::MemberPublish { member_id: 1, name: "ghost", client_urls: vec![] },
+            Command::MemberPublish {
+                member_id: 1,
+                name: "ghost",
+                client_urls: vec![],
+                binary_urls: vec![],
+            },
             Err(Reject::MemberNotFound),
         ),
     ];

@@ -137,6 +137,7 @@ impl Member {
         let directory = open_directory(settings, cores, logger)?;
         let origin = directory.identity.origin(&settings.peer_urls);
         let listeners = bind_all(settings, &origin, logger)?;
+        let settings = &as_bound(settings, &listeners);
         let wal_path = directory.wal_directory(0).map_err(StartError::Directory)?;
         let is_uring = choose_driver(settings.io_driver, &wal_path, logger)?;
         log_start(settings, &directory, &cpus, cores, is_uring, files, logger);
@@ -270,6 +271,16 @@ fn bind_all(
     Ok(listeners)
 }
 
+/// The settings without what is not served after all: a port that was taken is another member's,
+/// and telling it would send clients there.
+fn as_bound(settings: &Settings, listeners: &[Listener]) -> Settings {
+    let mut settings = settings.clone();
+    if !listeners.iter().any(|listener| listener.door() == Door::Binary) {
+        settings.binary_urls.clear();
+    }
+    settings
+}
+
 fn not_served(door: Door) -> &'static str {
     match door {
         Door::Peer => "no member can join this one: its peer port is taken",
@@ -340,6 +351,7 @@ fn log_start(
         ("listen-client", urls(&settings.listen_client)),
         ("listen-binary", urls(&settings.listen_binary)),
         ("advertise-client-urls", quoted_list(&settings.client_urls)),
+        ("advertise-binary-urls", quoted_list(&settings.binary_urls)),
         ("io-driver", quoted(if is_uring { "uring" } else { "portable" })),
         ("cores", cores.to_string()),
         ("cpu-mask", cpus.mask.len().to_string()),
@@ -399,6 +411,8 @@ fn shard_config(
         name: settings.name.clone(),
         peer_urls: settings.peer_urls.clone(),
         client_urls: settings.client_urls.clone(),
+        binary_urls: settings.binary_urls.clone(),
+        learners_max: settings.learners_max,
         seed: random ^ since.as_secs(),
         max_txn_ops: settings.max_txn_ops,
         max_request_bytes: settings.max_request_bytes,

@@ -71,6 +71,10 @@ pub struct Config {
     pub peer_urls: Vec<String>,
     /// Advertised client URLs.
     pub client_urls: Vec<String>,
+    /// Advertised URLs of the binary protocol; none when it is not served.
+    pub binary_urls: Vec<String>,
+    /// Learners of the cluster at one time (etcd's --max-learners); counts where one is added.
+    pub learners_max: usize,
     /// Seed of everything that looks random (lease ids, timeouts).
     pub seed: u64,
     /// Operations of one transaction list.

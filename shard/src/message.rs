@@ -462,6 +462,8 @@ pub struct Member {
     pub name: String,
     pub peer_urls: Vec<String>,
     pub client_urls: Vec<String>,
+    /// Told by the binary protocol alone.
+    pub binary_urls: Vec<String>,
     pub is_learner: bool,
 }
 

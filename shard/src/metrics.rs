@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use crate::peer_metrics::{self, PeerScalar, PeerTable};
+use crate::peer_metrics::{self, PeerHistogram, PeerScalar, PeerTable};
 
 /// How the figures of several cores become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,14 +20,16 @@ enum Kind {
 }
 
 macro_rules! scalars {
-    ($($variant:ident, $kind:ident, $name:literal, $help:literal;)*) => {
-        /// The plain figures.
+    ($($variant:ident, $kind:ident, $name:literal, $help:expr;)*) => {
+        /// The plain figures. A name may end in labels; those of a family stand together.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs)]
         pub enum Scalar { $($variant),* }
         const SCALARS: &[(Kind, &str, &str)] = &[$((Kind::$kind, $name, $help)),*];
     };
 }
+
+const PROMOTE_FAILURES: &str = "Promotions that were refused.";
 
 scalars! {
     HasLeader, OwnerGauge, "etcd_server_has_leader", "Whether a leader is known, 1 or 0.";
@@ -45,6 +47,20 @@ scalars! {
     SlowReadIndexes, Counter, "etcd_server_slow_read_indexes_total", "Slow read-index rounds.";
     ReadIndexesFailed, Counter, "etcd_server_read_indexes_failed_total", "Failed rounds.";
     HeartbeatFailures, Counter, "etcd_server_heartbeat_send_failures_total", "Late heartbeats.";
+    SnapshotApplying, OwnerGauge, "etcd_server_snapshot_apply_in_progress_total",
+        "Whether a received state takes the place of the own one.";
+    Promotions, Counter, "etcd_server_learner_promote_successes", "Learners that became voters.";
+    PromotionsNotReady, Counter, "etcd_server_learner_promote_failures{Reason=\"etcdserver: \
+        can only promote a learner member which is in sync with leader\"}", PROMOTE_FAILURES;
+    PromotionsNotLearner, Counter, "etcd_server_learner_promote_failures{Reason=\"membership: \
+        can only promote a learner member\"}", PROMOTE_FAILURES;
+    PromotionsUnknown, Counter, "etcd_server_learner_promote_failures{Reason=\"membership: \
+        ID not found\"}", PROMOTE_FAILURES;
+    PromotionsNotEnoughStarted, Counter, "etcd_server_learner_promote_failures{Reason=\"\
+        etcdserver: re-configuration failed due to not enough started members\"}",
+        PROMOTE_FAILURES;
+    PromotionsTimedOut, Counter, "etcd_server_learner_promote_failures{Reason=\"etcdserver: \
+        request timed out\"}", PROMOTE_FAILURES;
     DbSize, OwnerGauge, "etcd_mvcc_db_total_size_in_bytes", "Allocated size of the page file.";
     DbSizeInUse, OwnerGauge, "etcd_mvcc_db_total_size_in_use_in_bytes", "Size in use.";
     Puts, Counter, "etcd_mvcc_put_total", "Puts applied.";
@@ -192,16 +208,16 @@ impl Metrics {
         }
     }
 
-    /// Tells whether there is a connection with another member.
-    pub fn set_peer_active(&mut self, member: u64, is_active: bool) {
-        if let Some(figure) = self.peers().figure(member, PeerScalar::Active) {
-            *figure = u64::from(is_active);
+    /// Sets a gauge about another member.
+    pub fn set_of_peer(&mut self, member: u64, scalar: PeerScalar, value: u64) {
+        if let Some(figure) = self.peers().figure(member, scalar) {
+            *figure = value;
         }
     }
 
-    /// Adds a round trip to another member.
-    pub fn observe_round_trip_us(&mut self, member: u64, us: u64) {
-        self.peers().observe_round_trip_us(member, us);
+    /// Adds how long something with another member took.
+    pub fn observe_of_peer_us(&mut self, member: u64, histogram: PeerHistogram, us: u64) {
+        self.peers().observe_us(member, histogram, us);
     }
 
     fn peers(&mut self) -> PeerTable<'_> {
@@ -286,7 +302,11 @@ pub fn render(cores: &[Vec<u64>], identity: &Identity<'_>) -> String {
             Kind::Gauge => (values.sum(), "gauge"),
             Kind::OwnerGauge => (values.max().unwrap_or(0), "gauge"),
         };
-        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {type_name}\n{name} {value}\n");
+        let family = family_of(name);
+        if slot == 0 || family_of(SCALARS[slot - 1].1) != family {
+            let _ = write!(text, "# HELP {family} {help}\n# TYPE {family} {type_name}\n");
+        }
+        let _ = writeln!(text, "{name} {value}");
     }
     for slot in 0..HISTOGRAMS.len() {
         render_histogram(&mut text, slot, cores);
@@ -306,6 +326,11 @@ pub fn render(cores: &[Vec<u64>], identity: &Identity<'_>) -> String {
     );
     text.push_str(identity.process);
     text
+}
+
+/// A figure's name without its labels.
+fn family_of(name: &str) -> &str {
+    name.split_once('{').map_or(name, |(family, _)| family)
 }
 
 /// The cluster version of a server version: its patch level is left out.
@@ -383,6 +408,25 @@ mod tests {
         assert!(text.contains(&format!("{name}_bucket{{le=\"0.002\"}} 2\n")));
         assert!(text.contains(&format!("{name}_bucket{{le=\"8.192\"}} 2\n")));
         assert!(text.contains(&format!("{name}_bucket{{le=\"+Inf\"}} 3\n{name}_sum 60.0024\n")));
+    }
+
+    #[test]
+    fn a_family_has_one_head_and_all_its_labels() {
+        let mut metrics = Metrics::new(0);
+        metrics.add(Scalar::PromotionsNotReady, 3);
+        let identity =
+            Identity { member_id: 1, server_version: "3.7.0", methods: &[], process: "" };
+        let text = render(&[metrics.cells().to_vec()], &identity);
+        let name = "etcd_server_learner_promote_failures";
+        assert_eq!(text.matches(&format!("# TYPE {name} counter\n")).count(), 1);
+        assert_eq!(text.matches(&format!("\n{name}{{Reason=\"")).count(), 5);
+        assert!(text.contains("which is in sync with leader\"} 3\n"), "{text}");
+        // The text format allows a family once: no name heads two.
+        let mut heads: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE ")).collect();
+        let count = heads.len();
+        heads.sort_unstable();
+        heads.dedup();
+        assert_eq!(heads.len(), count);
     }
 
     #[test]

@@ -9,14 +9,9 @@ use std::fmt::Write;
 
 /// Members that are counted; a cluster of more is shown without the rest.
 const SLOTS: usize = 16;
-/// A slot's cells: the member's id, 0 when it is free, one for each figure, and the histogram: its
-/// buckets, the one without a bound, and the sum in microseconds.
-const PER_SLOT: usize = ROUND_TRIPS + RTT_BUCKETS + 2;
-/// Where the histogram begins in a slot.
-const ROUND_TRIPS: usize = 1 + FAMILIES.len();
-/// etcd's: from 0.1 ms, each twice the one before.
-const RTT_BUCKETS: usize = 16;
-const RTT_START_US: u64 = 100;
+/// A slot's cells: the member's id, 0 when it is free, one for each figure, and the histograms: each
+/// has its buckets, the one without a bound, and the sum in microseconds.
+const PER_SLOT: usize = histogram_start(HISTOGRAMS.len());
 /// Cells of the whole table.
 pub(crate) const CELLS: usize = SLOTS * PER_SLOT;
 
@@ -35,6 +30,74 @@ pub enum PeerScalar {
     ReceivedBytes,
     /// Connections that ended because what came was not the protocol.
     ReceivedFailures,
+    /// Transfers of the state to it.
+    SnapshotSendSuccess,
+    /// Those that came to nothing.
+    SnapshotSendFailures,
+    /// Those under way.
+    SnapshotSendInflights,
+    /// Transfers of the state from it.
+    SnapshotReceiveSuccess,
+    /// Those that came to nothing.
+    SnapshotReceiveFailures,
+    /// Those under way.
+    SnapshotReceiveInflights,
+}
+
+/// How long something with another member takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerHistogram {
+    /// A heartbeat and its answer.
+    RoundTrip,
+    /// Sending it the state.
+    SnapshotSend,
+    /// Receiving the state from it, until it is in place.
+    SnapshotReceive,
+}
+
+struct Buckets {
+    label: Label,
+    name: &'static str,
+    help: &'static str,
+    /// The first bound; each is twice the one before.
+    start_us: u64,
+    count: usize,
+}
+
+/// In the order of `PeerHistogram`, with etcd's buckets.
+const HISTOGRAMS: &[Buckets] = &[
+    Buckets {
+        label: Label::To,
+        name: "peer_round_trip_time_seconds",
+        help: "Heartbeat and answer.",
+        start_us: 100,
+        count: 16,
+    },
+    Buckets {
+        label: Label::To,
+        name: "snapshot_send_total_duration_seconds",
+        help: "From the first page asked for until the receiver has the state.",
+        start_us: 100_000,
+        count: 10,
+    },
+    Buckets {
+        label: Label::From,
+        name: "snapshot_receive_total_duration_seconds",
+        help: "From the leader's word until the state is in place.",
+        start_us: 100_000,
+        count: 10,
+    },
+];
+
+/// Where a histogram begins in a slot; behind the last one, the slot's size.
+const fn histogram_start(histogram: usize) -> usize {
+    let mut start = 1 + FAMILIES.len();
+    let mut before = 0;
+    while before < histogram {
+        start += HISTOGRAMS[before].count + 2;
+        before += 1;
+    }
+    start
 }
 
 /// How the member is named in a label.
@@ -42,6 +105,17 @@ enum Label {
     LocalAndRemote,
     To,
     From,
+}
+
+impl Label {
+    /// The labels of another member's figure, braces included.
+    fn of(&self, own_id: u64, member: u64) -> String {
+        match self {
+            Label::LocalAndRemote => format!("{{Local=\"{own_id:x}\",Remote=\"{member:x}\"}}"),
+            Label::To => format!("{{To=\"{member:x}\"}}"),
+            Label::From => format!("{{From=\"{member:x}\"}}"),
+        }
+    }
 }
 
 /// In the order of `PeerScalar`: type, label, name, help.
@@ -52,6 +126,12 @@ const FAMILIES: &[(&str, Label, &str, &str)] = &[
     ("counter", Label::To, "peer_sent_failures_total", "Messages that could not be sent."),
     ("counter", Label::From, "peer_received_bytes_total", "Bytes received from a peer."),
     ("counter", Label::From, "peer_received_failures_total", "Connections that made no sense."),
+    ("counter", Label::To, "snapshot_send_success", "States sent."),
+    ("counter", Label::To, "snapshot_send_failures", "States sent in vain."),
+    ("gauge", Label::To, "snapshot_send_inflights_total", "States being sent."),
+    ("counter", Label::From, "snapshot_receive_success", "States received and put in place."),
+    ("counter", Label::From, "snapshot_receive_failures", "States received in part."),
+    ("gauge", Label::From, "snapshot_receive_inflights_total", "States being received."),
 ];
 
 /// The table within the cells.
@@ -88,13 +168,15 @@ impl<'a> PeerTable<'a> {
         self.slot_of(member).map(|slot| &mut slot[1 + scalar as usize])
     }
 
-    /// Counts a round trip.
-    pub fn observe_round_trip_us(&mut self, member: u64, us: u64) {
+    /// Counts something that took so long.
+    pub fn observe_us(&mut self, member: u64, histogram: PeerHistogram, us: u64) {
         assert!(member != 0);
         let Some(slot) = self.slot_of(member) else { return };
-        let bucket = (0..RTT_BUCKETS).find(|n| us <= RTT_START_US << n).unwrap_or(RTT_BUCKETS);
-        slot[ROUND_TRIPS + bucket] += 1;
-        slot[ROUND_TRIPS + RTT_BUCKETS + 1] += us;
+        let start = histogram_start(histogram as usize);
+        let Buckets { start_us, count, .. } = HISTOGRAMS[histogram as usize];
+        let bucket = (0..count).find(|n| us <= start_us << n).unwrap_or(count);
+        slot[start + bucket] += 1;
+        slot[start + count + 1] += us;
     }
 
     fn slot_of(&mut self, member: u64) -> Option<&mut [u64]> {
@@ -116,34 +198,33 @@ pub(crate) fn render(text: &mut String, cells: &[u64], own_id: u64) {
         let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
         for slot in &slots {
             let (member, value) = (slot[0], slot[1 + n]);
-            let _ = match label {
-                Label::LocalAndRemote => {
-                    writeln!(text, "{name}{{Local=\"{own_id:x}\",Remote=\"{member:x}\"}} {value}")
-                }
-                Label::To => writeln!(text, "{name}{{To=\"{member:x}\"}} {value}"),
-                Label::From => writeln!(text, "{name}{{From=\"{member:x}\"}} {value}"),
-            };
+            let _ = writeln!(text, "{name}{} {value}", label.of(own_id, member));
         }
     }
-    render_round_trips(text, &slots);
+    for n in 0..HISTOGRAMS.len() {
+        render_histogram(text, n, &slots, own_id);
+    }
 }
 
-fn render_round_trips(text: &mut String, slots: &[&[u64]]) {
-    let name = "etcd_network_peer_round_trip_time_seconds";
-    let _ = write!(text, "# HELP {name} Heartbeat and answer.\n# TYPE {name} histogram\n");
+fn render_histogram(text: &mut String, histogram: usize, slots: &[&[u64]], own_id: u64) {
+    let Buckets { label, name, help, start_us, count } = &HISTOGRAMS[histogram];
+    let name = format!("etcd_network_{name}");
+    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} histogram\n");
     for slot in slots {
-        let (member, cells) = (slot[0], &slot[ROUND_TRIPS..]);
+        let cells = &slot[histogram_start(histogram)..];
+        let labels = label.of(own_id, slot[0]);
+        let with_bound = labels.trim_end_matches('}');
         let mut total = 0;
-        for (bucket, count) in cells[..RTT_BUCKETS].iter().enumerate() {
-            total += count;
-            let bound = (RTT_START_US << bucket) as f64 / 1e6;
-            let _ = writeln!(text, "{name}_bucket{{To=\"{member:x}\",le=\"{bound}\"}} {total}");
+        for (bucket, observed) in cells[..*count].iter().enumerate() {
+            total += observed;
+            let bound = (start_us << bucket) as f64 / 1e6;
+            let _ = writeln!(text, "{name}_bucket{with_bound},le=\"{bound}\"}} {total}");
         }
-        total += cells[RTT_BUCKETS];
-        let sum = cells[RTT_BUCKETS + 1] as f64 / 1e6;
-        let _ = writeln!(text, "{name}_bucket{{To=\"{member:x}\",le=\"+Inf\"}} {total}");
-        let _ = writeln!(text, "{name}_sum{{To=\"{member:x}\"}} {sum}");
-        let _ = writeln!(text, "{name}_count{{To=\"{member:x}\"}} {total}");
+        total += cells[*count];
+        let sum = cells[count + 1] as f64 / 1e6;
+        let _ = writeln!(text, "{name}_bucket{with_bound},le=\"+Inf\"}} {total}");
+        let _ = writeln!(text, "{name}_sum{labels} {sum}");
+        let _ = writeln!(text, "{name}_count{labels} {total}");
     }
 }
 
@@ -177,8 +258,8 @@ mod tests {
         let mut table = PeerTable::new(&mut cells);
         table.keep(&[10]);
         for us in [90, 150, 60_000_000] {
-            table.observe_round_trip_us(10, us);
-            table.observe_round_trip_us(11, us);
+            table.observe_us(10, PeerHistogram::RoundTrip, us);
+            table.observe_us(11, PeerHistogram::RoundTrip, us);
         }
         let mut text = String::new();
         render(&mut text, &cells, 1);

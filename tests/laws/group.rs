@@ -60,6 +60,8 @@ pub fn founder_config(slot: usize, count: usize) -> Config {
         name: format!("m{slot}"),
         peer_urls: vec![url_of(slot)],
         client_urls: vec![format!("http://m{slot}:2379")],
+        binary_urls: vec![format!("http://m{slot}:2378")],
+        learners_max: 1,
         seed: 77 + slot as u64,
         is_strict_reconfig: false,
         ..config()

@@ -88,6 +88,8 @@ pub fn config() -> Config {
         name: "sim".to_string(),
         peer_urls: vec!["http://sim:2380".to_string()],
         client_urls: vec!["http://sim:2379".to_string()],
+        binary_urls: Vec::new(),
+        learners_max: 1,
         seed: 7,
         max_txn_ops: 128,
         max_request_bytes: 1_572_864,

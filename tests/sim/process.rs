@@ -146,6 +146,8 @@ fn config(plan: &Plan, slot: usize, random: &mut Random) -> Config {
         name: own.name,
         peer_urls: own.peer_urls,
         client_urls: vec![format!("http://m{slot}:2379")],
+        binary_urls: vec![format!("http://m{slot}:2378")],
+        learners_max: 1,
         quota_backend_bytes: *random.pick(&[0, -1, 1 << 30]),
         heartbeat_interval_us: plan.heartbeat_interval_us,
         election_timeout_us: plan.election_timeout_us,

@@ -266,8 +266,9 @@ impl<M: PageMap> Engine<M> {
         let Trees { store, system, .. } = &mut self.trees;
         let outcome = match command {
             Command::MembersFound { founders } => Ok(members::found(store, system, founders)?),
-            Command::MemberPublish { member_id, name, client_urls } => {
-                members::publish(store, system, *member_id, name, client_urls)?
+            Command::MemberPublish { member_id, name, client_urls, binary_urls } => {
+                let told = members::Told { name, client_urls, binary_urls };
+                members::publish(store, system, *member_id, &told)?
             }
             Command::MemberAdd { member_id, peer_urls, is_learner } => {
                 members::add(store, system, *member_id, peer_urls, *is_learner)?

@@ -37,19 +37,29 @@ pub(crate) fn found<M: PageMap>(
     Ok(())
 }
 
+/// What a member tells of itself.
+pub(crate) struct Told<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Where it serves etcd's API.
+    pub client_urls: &'a [&'a str],
+    /// Where it speaks the binary protocol.
+    pub binary_urls: &'a [&'a str],
+}
+
 /// Keeps what a member tells of itself.
 pub(crate) fn publish<M: PageMap>(
     store: &mut Store<M>,
     system: &mut Tree,
     id: u64,
-    name: &str,
-    client_urls: &[&str],
+    told: &Told<'_>,
 ) -> Result<Result<(), Reject>, Corruption> {
     let Some(mut member) = member(store, system, id)? else {
         return Ok(Err(Reject::MemberNotFound));
     };
-    member.name = name.to_string();
-    member.client_urls = owned(client_urls);
+    member.name = told.name.to_string();
+    member.client_urls = owned(told.client_urls);
+    member.binary_urls = owned(told.binary_urls);
     store_member(store, system, &member)?;
     Ok(Ok(()))
 }
@@ -211,7 +221,7 @@ fn store_member<M: PageMap>(
     let flags = if member.is_learner { LEARNER } else { 0 };
     let mut value = vec![flags];
     put_text(&member.name, &mut value);
-    for urls in [&member.peer_urls, &member.client_urls] {
+    for urls in [&member.peer_urls, &member.client_urls, &member.binary_urls] {
         value.extend_from_slice(&(urls.len() as u32).to_le_bytes());
         urls.iter().for_each(|url| put_text(url, &mut value));
     }
@@ -240,6 +250,8 @@ fn decode<M: PageMap>(store: &Store<M>, id: u64, value: &[u8]) -> Result<Member,
         name: take_text(&mut rest),
         peer_urls: take_texts(&mut rest),
         client_urls: take_texts(&mut rest),
+        // A record from before there were any ends here.
+        binary_urls: if rest.is_empty() { Vec::new() } else { take_texts(&mut rest) },
         is_learner: flags & LEARNER != 0,
     };
     assert!(rest.is_empty());

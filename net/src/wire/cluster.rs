@@ -60,6 +60,8 @@ pub struct ClusterMember {
     pub peer_urls: Vec<String>,
     /// Empty before its first start.
     pub client_urls: Vec<String>,
+    /// Where it speaks this protocol; empty before its first start, or if it does not.
+    pub binary_urls: Vec<String>,
     pub is_learner: bool,
 }
 
@@ -171,8 +173,9 @@ struct MemberFields {
     id: U64,
     peer_urls: U32,
     client_urls: U32,
+    binary_urls: U32,
     flags: u8,
-    reserved: [u8; 7],
+    reserved: [u8; 3],
 }
 
 const _: () = assert!(size_of::<MemberFields>() == 24);
@@ -192,12 +195,13 @@ pub(super) fn encode_members(members: &[ClusterMember], output: &mut Vec<u8>) {
             id: U64::new(member.id),
             peer_urls: count(&member.peer_urls),
             client_urls: count(&member.client_urls),
+            binary_urls: count(&member.binary_urls),
             flags: flag(member.is_learner, MEMBER_IS_LEARNER),
-            reserved: [0; 7],
+            reserved: [0; 3],
         };
         output.extend_from_slice(fields.as_bytes());
         push_text(output, &member.name);
-        for urls in [&member.peer_urls, &member.client_urls] {
+        for urls in [&member.peer_urls, &member.client_urls, &member.binary_urls] {
             urls.iter().take(MEMBER_URLS_MAX).for_each(|url| push_text(output, url));
         }
     }
@@ -213,8 +217,9 @@ pub(super) fn decode_members(reader: &mut Reader<'_>) -> Result<Vec<ClusterMembe
         let name = reader.text()?.to_owned();
         let peer_urls = urls(reader, fields.peer_urls.get())?;
         let client_urls = urls(reader, fields.client_urls.get())?;
+        let binary_urls = urls(reader, fields.binary_urls.get())?;
         let id = fields.id.get();
-        members.push(ClusterMember { id, name, peer_urls, client_urls, is_learner });
+        members.push(ClusterMember { id, name, peer_urls, client_urls, binary_urls, is_learner });
     }
     Ok(members)
 }

@@ -200,6 +200,7 @@ impl Sample {
                 name: self.url().to_owned(),
                 peer_urls: (0..self.below(3)).map(|_| self.url().to_owned()).collect(),
                 client_urls: (0..self.below(3)).map(|_| self.url().to_owned()).collect(),
+                binary_urls: (0..self.below(3)).map(|_| self.url().to_owned()).collect(),
                 is_learner: self.switch(),
             })
             .collect()

@@ -99,7 +99,7 @@ pub const FLAGS: &[Flag] = &[
     flag("discovery-srv-name", "", Text, Refused, "DNS discovery."),
     flag("strict-reconfig-check", "true", Switch, Implemented, "Refuse changes that risk quorum."),
     flag("pre-vote", "true", Switch, Implemented, "Raft pre-vote."),
-    flag("max-learners", "1", Text, Tuning, "Learners permitted."),
+    flag("max-learners", "1", Text, Implemented, "Learners permitted at one time."),
     flag("initial-election-tick-advance", "true", Switch, Tuning, "Shorten the first timeout."),
     flag("downgrade-check-time", "5s", Duration, Tuning, "Period of the downgrade check."),
     // Logging.
@@ -174,6 +174,7 @@ pub const FLAGS: &[Flag] = &[
     flag("unsafe-no-fsync", "false", Switch, Tuning, "Ignored: every commit is synced."),
     // Our own.
     flag("listen-binary-urls", DEFAULT_BINARY, Text, Implemented, "URLs of the binary protocol."),
+    flag("advertise-binary-urls", "", Text, Implemented, "Those published [as listened on]."),
     flag("io-driver", "auto", Text, Implemented, "auto, uring or portable."),
     flag("log-retention", "bounded", Text, Implemented, "bounded, or all: no entry is dropped."),
     flag("cores", "0", Text, Implemented, "Cores used; 0 is as many as allowed, at most 4."),

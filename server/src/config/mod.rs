@@ -111,6 +111,10 @@ pub struct Settings {
     pub peer_urls: Vec<String>,
     /// Advertised.
     pub client_urls: Vec<String>,
+    /// Where other machines speak the binary protocol with this one.
+    pub binary_urls: Vec<String>,
+    /// Learners of the cluster at one time.
+    pub learners_max: usize,
     /// As named, or empty; read at a member's birth only.
     pub initial_cluster: String,
     /// Counts at a member's birth only.
@@ -188,6 +192,13 @@ impl Settings {
                 "exceeded recommended request limit: --max-request-bytes={max_request_bytes}"
             ));
         }
+        let client_urls =
+            url::check_advertised("advertise-client-urls", values.text("advertise-client-urls"))?;
+        let listen_binary = listen("listen-binary-urls")?;
+        let binary_urls = match values.text("advertise-binary-urls") {
+            "" => url::told_of(&listen_binary, &client_urls),
+            stated => url::check_advertised("advertise-binary-urls", stated)?,
+        };
         let directory = values.text("data-dir");
         let wal = values.text("wal-dir");
         Ok(Settings {
@@ -199,12 +210,11 @@ impl Settings {
             listen_metrics: listen("listen-metrics-urls")?,
             listen_peer: listen("listen-peer-urls")?,
             is_peer_stated: values.is_set("listen-peer-urls"),
-            listen_binary: listen("listen-binary-urls")?,
+            listen_binary,
             is_binary_stated: values.is_set("listen-binary-urls"),
-            client_urls: url::check_advertised(
-                "advertise-client-urls",
-                values.text("advertise-client-urls"),
-            )?,
+            client_urls,
+            binary_urls,
+            learners_max: number(&values, "max-learners", 0, i32::MAX as i64)? as usize,
             peer_urls,
             initial_cluster: values.text("initial-cluster").to_owned(),
             cluster_state: check_cluster_state(&values)?,

@@ -63,6 +63,30 @@ pub fn check_advertised(flag: &str, list: &str) -> Result<Vec<String>, ConfigErr
     Ok(urls)
 }
 
+/// The URLs of `listened` that somebody who knows the client URLs can dial: what is bound on every
+/// address is told by the clients' host, and a loopback address only if theirs is one as well.
+pub fn told_of(listened: &[ListenAddress], client_urls: &[String]) -> Vec<String> {
+    let client_host = client_urls.iter().find_map(|url| {
+        let (host, _port) = url.strip_prefix("http://")?.rsplit_once(':')?;
+        Some(host)
+    });
+    let is_client_local = client_host.is_none_or(|host| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    });
+    let told = listened.iter().filter_map(|address| match address {
+        // Nobody knows a port that the kernel chooses; a path means nothing elsewhere.
+        ListenAddress::Unix(_) => None,
+        ListenAddress::Tcp(address) if address.port() == 0 => None,
+        ListenAddress::Tcp(address) if address.ip().is_unspecified() => {
+            client_host.map(|host| format!("http://{host}:{}", address.port()))
+        }
+        ListenAddress::Tcp(address) if address.ip().is_loopback() && !is_client_local => None,
+        ListenAddress::Tcp(address) => Some(format!("http://{address}")),
+    });
+    told.collect()
+}
+
 fn check_scheme<'a>(flag: &str, url: &'a str) -> Result<(&'a str, &'a str), ConfigError> {
     let invalid = |reason: &str| {
         ConfigError::Invalid(format!("invalid value {url:?} for flag --{flag}: {reason}"))
@@ -130,6 +154,26 @@ mod tests {
             let error = check(url).unwrap_err();
             assert!(error.contains(part), "{url}: {error}");
         }
+    }
+
+    #[test]
+    fn what_others_cannot_dial_is_not_told() {
+        let told = |listened: &str, client: &str| {
+            let clients = check_advertised("advertise-client-urls", client).unwrap();
+            told_of(&check(listened).unwrap(), &clients).join(",")
+        };
+        let local = "http://127.0.0.1:2378";
+        assert_eq!(told(local, "http://localhost:2379"), local);
+        assert_eq!(told(local, "http://[::1]:2379"), local);
+        assert_eq!(told(local, ""), local);
+        assert_eq!(told(local, "http://a.example:2379"), "");
+        assert_eq!(told(local, "http://10.0.0.1:2379"), "");
+        let any = "http://0.0.0.0:1,http://[::]:2";
+        assert_eq!(told(any, "unix://x,http://a.b:2379"), "http://a.b:1,http://a.b:2");
+        assert_eq!(told(any, "http://[fd00::1]:3"), "http://[fd00::1]:1,http://[fd00::1]:2");
+        assert_eq!(told(any, ""), "");
+        assert_eq!(told("http://10.0.0.1:1", "http://a.b:2379"), "http://10.0.0.1:1");
+        assert_eq!(told("unix:///run/x,http://127.0.0.1:0", "http://127.0.0.1:2379"), "");
     }
 
     #[test]

@@ -69,7 +69,8 @@ async fn members_come_and_go() {
             id: 5,
             name: "m1".to_owned(),
             peer_urls: vec!["http://a:2380".to_owned()],
-            client_urls: vec![endpoint.clone()],
+            client_urls: vec!["http://nobody.invalid:2379".to_owned()],
+            binary_urls: vec![endpoint.clone()],
             is_learner: false,
         });
     });
@@ -80,12 +81,10 @@ async fn members_come_and_go() {
                  ETCD_INITIAL_CLUSTER_STATE=\"existing\"\n";
     let add = ["member", "add", "m2", "--peer-urls=http://b:1,http://c:1", "--learner"];
     prints(&server, &add, added).await;
-    let list = format!(
-        "5, started, m1, http://a:2380, {endpoint}, false\n\
-         101, unstarted, , http://b:1,http://c:1, , true\n"
-    );
-    prints(&server, &["member", "list"], &list).await;
-    prints(&server, &["member", "list", "--consistency=s"], &list).await;
+    let list = "5, started, m1, http://a:2380, http://nobody.invalid:2379, false\n\
+                101, unstarted, , http://b:1,http://c:1, , true\n";
+    prints(&server, &["member", "list"], list).await;
+    prints(&server, &["member", "list", "--consistency=s"], list).await;
     let promoted = "Member              101 promoted in cluster               2c\n";
     prints(&server, &["member", "promote", "101"], promoted).await;
     let updated = "Member              101 updated in cluster               2c\n";
@@ -95,11 +94,24 @@ async fn members_come_and_go() {
     prints(&server, &["move-leader", "101"], moved).await;
     let removed = "Member              101 removed from cluster               2c\n";
     prints(&server, &["member", "remove", "101"], removed).await;
-    // The one member that is left told its client URL.
+    // The one member that is left told where it speaks the binary protocol.
     let status = run(&server, &["endpoint", "status", "--cluster"]).await.unwrap();
     assert!(status.starts_with(&format!("{endpoint}, 5, 9.9.9")), "{status}");
     let health = run(&server, &["endpoint", "--cluster", "health", "-w", "table"]).await.unwrap();
     assert!(health.contains(&endpoint) && health.contains("true"), "{health}");
+    // A member that has started and tells no such URL is not passed over in silence.
+    server.change(|world| {
+        world.members.push(ClusterMember {
+            id: 6,
+            name: "mute".to_owned(),
+            client_urls: vec![endpoint.clone()],
+            ..ClusterMember::default()
+        });
+    });
+    let why = "no URL of the binary protocol is known of mute";
+    for command in ["status", "health"] {
+        fails(&server, &["endpoint", "--cluster", command], EXIT_ERROR, why).await;
+    }
 }
 
 #[tokio::test]

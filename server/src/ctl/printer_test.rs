@@ -293,6 +293,7 @@ fn members() -> [ClusterMember; 2] {
             name: "m1".to_owned(),
             peer_urls: vec!["http://127.0.0.1:33801".to_owned()],
             client_urls: vec!["http://127.0.0.1:33791".to_owned()],
+            binary_urls: vec!["http://127.0.0.1:33792".to_owned()],
             is_learner: false,
         },
         ClusterMember {

@@ -13,23 +13,37 @@ pub(super) async fn run<W: Write>(
     mut options: Options,
     printer: &mut Printer<W>,
 ) -> Result<(), Failure> {
+    let mut silent = Vec::new();
     if arguments.cluster {
-        options.endpoints = endpoints_of_cluster(&options).await?;
+        (options.endpoints, silent) = endpoints_of_cluster(&options).await?;
     }
     match arguments.command {
-        EndpointCommand::Status => run_status(options, printer).await,
-        EndpointCommand::Health => run_health(options, printer).await,
+        EndpointCommand::Status => run_status(options, printer).await?,
+        EndpointCommand::Health => run_health(options, printer).await?,
     }
+    if silent.is_empty() {
+        return Ok(());
+    }
+    let names = silent.join(", ");
+    let message = format!("no URL of the binary protocol is known of {names}");
+    Err(Failure::new(EXIT_ERROR, message))
 }
 
-/// The client URLs of all members, as one of them tells them.
-async fn endpoints_of_cluster(options: &Options) -> Result<Vec<String>, Failure> {
+/// Where all members speak the binary protocol, as one of them tells it, and the names of those
+/// that have started and do not. The client URLs are no such place: they speak etcd's API.
+async fn endpoints_of_cluster(options: &Options) -> Result<(Vec<String>, Vec<String>), Failure> {
     let members = connect(options.clone())?.member_list().await.map_err(|error| {
         let message = format!("failed to fetch endpoints from etcd cluster member list: {error}");
         Failure::new(EXIT_ERROR, message)
     })?;
-    let urls = members.body.into_iter().flat_map(|member| member.client_urls);
-    Ok(urls.collect())
+    let (mut urls, mut silent) = (Vec::new(), Vec::new());
+    for member in members.body {
+        if !member.name.is_empty() && member.binary_urls.is_empty() {
+            silent.push(member.name);
+        }
+        urls.extend(member.binary_urls);
+    }
+    Ok((urls, silent))
 }
 
 /// Each endpoint with its answer.

@@ -67,6 +67,11 @@ impl Listener {
         Ok(Listener { socket, door, is_tcp })
     }
 
+    /// Whose it is.
+    pub fn door(&self) -> Door {
+        self.door
+    }
+
     /// Where it is bound, also when port 0 was asked for.
     pub fn local_address(&self) -> io::Result<Option<SocketAddr>> {
         Ok(self.socket.local_addr()?.as_socket())

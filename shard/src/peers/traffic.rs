@@ -5,7 +5,7 @@
 
 use super::Peers;
 use crate::metrics::Metrics;
-use crate::peer_metrics::PeerScalar;
+use crate::peer_metrics::{PeerHistogram, PeerScalar};
 
 /// Since it was last told.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,9 +48,9 @@ impl Peers {
                 }
             }
             if let Some(us) = traffic.round_trip_us {
-                metrics.observe_round_trip_us(*member, us);
+                metrics.observe_of_peer_us(*member, PeerHistogram::RoundTrip, us);
             }
-            metrics.set_peer_active(*member, peer.link.is_some());
+            metrics.set_of_peer(*member, PeerScalar::Active, u64::from(peer.link.is_some()));
         }
     }
 

@@ -158,7 +158,11 @@ impl<M: PageMap> Replica<M> {
         if let Response::Compact { .. } = response {
             self.on_compacted(fx);
         }
-        match self.pending.complete(proposal) {
+        let waiter = self.pending.complete(proposal);
+        if let Some(Waiter::Call { class: ProposalClass::Members(kind), .. }) = waiter {
+            self.figures.on_change_applied(kind, &response);
+        }
+        match waiter {
             Some(Waiter::Call { origin, class: ProposalClass::PhysicalCompaction })
                 if self.engine.compact_pending().is_some() && is_compacted(&response) =>
             {

@@ -153,6 +153,7 @@ impl<M: PageMap> Replica<M> {
                 member_id: config.member_id,
                 name: &config.name,
                 client_urls: config.client_urls.iter().map(String::as_str).collect(),
+                binary_urls: config.binary_urls.iter().map(String::as_str).collect(),
             };
             self.background.is_own_pending = self.propose_own(&publish, Waiter::Background);
             return;
@@ -188,6 +189,7 @@ impl<M: PageMap> Replica<M> {
             member.id == self.config.member_id
                 && member.name == self.config.name
                 && member.client_urls == self.config.client_urls
+                && member.binary_urls == self.config.binary_urls
         })
     }
 

@@ -110,6 +110,7 @@ fn member(member: &engine::engine::Member) -> Member {
         name: member.name.clone(),
         peer_urls: member.peer_urls.clone(),
         client_urls: member.client_urls.clone(),
+        binary_urls: member.binary_urls.clone(),
         is_learner: member.is_learner,
     }
 }

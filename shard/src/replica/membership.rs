@@ -22,8 +22,6 @@ use crate::effect::{Effect, Effects, LogLevel};
 use crate::message::{MemberChange, MemberChangeKind, Origin, Outcome, ProposalClass, Unavailable};
 use crate::peers::Peers;
 
-/// Learners of a cluster: etcd's default for --max-learners.
-const LEARNERS_MAX: usize = 1;
 /// A member counts as reachable when it is connected for so long: etcd's 5 s.
 const CONNECTED_US_MIN: u64 = 5_000_000;
 /// A learner may be promoted when it has this share of what the leader has, in percent.
@@ -77,6 +75,9 @@ impl<M: PageMap> Replica<M> {
     /// A change asked for by a client: checked as etcd does, then proposed.
     pub(super) fn on_member_change(&mut self, origin: Origin, change: MemberChange, added: u64) {
         if let Err(why) = self.check_change(&change) {
+            if let MemberChange::Promote { .. } = change {
+                self.figures.on_promotion_refused(why);
+            }
             return self.fail(origin, why);
         }
         if let MemberChange::Add { .. } = &change {
@@ -155,8 +156,12 @@ impl<M: PageMap> Replica<M> {
         let voters = || self.members.iter().filter(|member| !member.is_learner);
         let learners = self.members.len() - voters().count();
         match change {
-            MemberChange::Add { is_learner: true, .. } if LEARNERS_MAX <= learners => {
+            MemberChange::Add { is_learner: true, .. } if self.config.learners_max <= learners => {
                 return Err(Unavailable::TooManyLearners);
+            }
+            // etcd asks this first. Who does not lead cannot know it: the leader says it at last.
+            MemberChange::Promote { id } if self.is_leader() && self.lags_as_learner(*id) => {
+                return Err(Unavailable::LearnerNotReady);
             }
             _ if !self.config.is_strict_reconfig => return Ok(()),
             MemberChange::Add { is_learner, .. } => {
@@ -224,6 +229,12 @@ impl<M: PageMap> Replica<M> {
             return Err(ProposeError::Change(ChangeError::Inconsistent));
         }
         self.raft.propose_configuration(&change, command).map(|_| ())
+    }
+
+    /// A learner that has not caught up; of any other member nothing is said here.
+    fn lags_as_learner(&self, id: u64) -> bool {
+        let id = ReplicaId(id);
+        self.raft.configuration().learners.contains(&id) && !self.is_learner_ready(id)
     }
 
     fn is_learner_ready(&self, id: ReplicaId) -> bool {

@@ -146,6 +146,7 @@ impl<M: PageMap> Replica<M> {
             }
             if let Body::Heartbeat { round, .. } = message.body {
                 peers.on_heartbeat_sent(to.0, round);
+                self.figures.on_heartbeat(to.0, self.now_us, self.config.heartbeat_interval_us);
             }
             match peers.send(to.0, DEFAULT_GROUP, &PeerMessage::Raft(message)) {
                 Ok(()) | Err(SendError::NotOpen) => {}

@@ -9,6 +9,7 @@
 mod apply;
 mod background;
 mod checkpoint;
+mod figures;
 mod force;
 mod forward;
 mod health;
@@ -44,6 +45,7 @@ use crate::random::Random;
 use crate::wal::ShardWal;
 use background::Background;
 use checkpoint::CheckpointState;
+use figures::Figures;
 use forward::Forwarding;
 pub(crate) use forward::reply_of;
 use health::Health;
@@ -118,6 +120,7 @@ pub(crate) struct Replica<M> {
     /// A received state that is taking the place of the own one.
     installing: Option<Installing>,
     forwarding: Forwarding,
+    figures: Figures,
     health: Health,
     random: Random,
     started_us: u64,
@@ -206,6 +209,7 @@ impl<M: PageMap> Replica<M> {
             self.run_watches(metrics);
         }
         self.run_checkpoint(wal, metrics, fx);
+        self.publish_figures(metrics);
         self.publish_metrics(metrics);
         if self.needs_step {
             fx.step_again = true;
@@ -441,6 +445,7 @@ impl<M: PageMap> Replica<M> {
         let message = "role changed".to_string();
         fx.push(Effect::Log { level: LogLevel::Info, message, fields });
         self.background.on_role_change();
+        self.figures.on_role_change();
     }
 
     fn next_wake_us(&self) -> u64 {
@@ -471,6 +476,7 @@ impl<M: PageMap> Replica<M> {
         let soft = self.raft.soft_state();
         metrics.set(Scalar::HasLeader, u64::from(soft.leader.is_some()));
         metrics.set(Scalar::IsLearner, u64::from(self.is_learner()));
+        metrics.set(Scalar::SnapshotApplying, u64::from(self.is_installing()));
         metrics.set(Scalar::IsLeader, u64::from(soft.role == Role::Leader));
         metrics.set(Scalar::ProposalsCommitted, self.raft.commit().0);
         metrics.set(Scalar::ProposalsApplied, self.engine.applied_index());

@@ -12,7 +12,7 @@ use raft::{ChangeError, ProposeError};
 use super::pending::Waiter;
 use super::{Replica, Stage};
 use crate::limits::{QUOTA_DEFAULT_BYTES, REQUEST_TIMEOUT_BASE_US};
-use crate::message::{Origin, Outcome, ProposalClass, Unavailable};
+use crate::message::{MemberChangeKind, Origin, Outcome, ProposalClass, Unavailable};
 
 /// Refusals that wait for their alarm; more are told at once.
 const REFUSED_MAX: usize = 4096;
@@ -85,7 +85,13 @@ impl<M: PageMap> Replica<M> {
     /// A proposal will not be answered by its entry any more.
     pub(super) fn on_proposal_lost(&mut self, waiter: Waiter, why: Unavailable) {
         match waiter {
-            Waiter::Call { origin, .. } => self.answer(origin, Outcome::Failed(why)),
+            Waiter::Call { origin, class } => {
+                self.figures.on_proposal_failed();
+                if let ProposalClass::Members(MemberChangeKind::Promoted) = class {
+                    self.figures.on_promotion_refused(why);
+                }
+                self.answer(origin, Outcome::Failed(why));
+            }
             Waiter::Expiry { lease } => self.leases.put_back(lease),
             Waiter::Background => {
                 self.background.on_proposal_lost();

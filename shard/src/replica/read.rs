@@ -153,7 +153,11 @@ impl<M: PageMap> Replica<M> {
         if self.reads.count == self.reads.running.len() {
             return;
         }
-        for read in self.reads.take_overdue(self.now_us) {
+        let overdue = self.reads.take_overdue(self.now_us);
+        if !overdue.is_empty() {
+            self.figures.count(Scalar::SlowReadIndexes);
+        }
+        for read in overdue {
             self.fail_read(read, Unavailable::TimedOut);
         }
     }
@@ -181,6 +185,7 @@ impl<M: PageMap> Replica<M> {
         match self.raft.read_index(context) {
             Ok(()) => self.reads.rounds.push_back((context, reads)),
             Err(_) => {
+                self.figures.count(Scalar::ReadIndexesFailed);
                 self.reads.count -= reads.len();
                 for read in reads {
                     self.fail_read(read, Unavailable::NoLeader);

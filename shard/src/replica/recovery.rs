@@ -21,6 +21,7 @@ use raft::{
 
 use super::background::Background;
 use super::checkpoint::CheckpointState;
+use super::figures::Figures;
 use super::force::force;
 use super::forward::Forwarding;
 use super::health::Health;
@@ -330,6 +331,7 @@ impl<M: PageMap> Replica<M> {
             receiving: Receiving::default(),
             installing: None,
             forwarding: Forwarding::default(),
+            figures: Figures::default(),
             health: Health::default(),
             random: Random::new(config.seed ^ 0x6d65_6d62),
             started_us: now_us,

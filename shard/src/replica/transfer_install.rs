@@ -104,6 +104,7 @@ impl<M: PageMap> Replica<M> {
         wal.append_installed(GroupId(DEFAULT_GROUP));
         fx.push(Effect::SideDiscard);
         self.receiving.on_side_discarded();
+        self.figures.on_receipt_installed(self.now_us);
         self.checkpoint.on_installed(directory.last, snapshot.configuration, directory.meta_page);
         self.may_have_broken_pages = true;
         self.on_members_changed();

@@ -156,6 +156,7 @@ impl<M: PageMap> Replica<M> {
             return;
         }
         self.checkpoint.stop_punching();
+        self.figures.on_receipt_begun(from, self.now_us);
         self.receiving.is_side_used = true;
         let barrier = Some(self.sync_side(fx));
         self.receiving.attempt = Some(Attempt {
@@ -409,6 +410,7 @@ impl<M: PageMap> Replica<M> {
         self.tell_health(true);
         if self.raft.step(message).is_err() {
             // It contradicts what is known here: the next checkpoint may not.
+            self.figures.on_receipt_failed();
             self.receiving.attempt = None;
             self.receiving.sink = Sink::default();
         }
@@ -425,6 +427,7 @@ impl<M: PageMap> Replica<M> {
 
     /// What was received is not needed any more.
     fn give_up_side(&mut self, peers: &mut Peers, fx: &mut Effects) {
+        self.figures.on_receipt_dropped();
         self.close_attempt(peers, fx);
         self.receiving.sink = Sink::default();
         if std::mem::take(&mut self.receiving.is_side_used) {
@@ -446,6 +449,7 @@ impl<M: PageMap> Replica<M> {
             ("pages", attempt.pages_received.to_string()),
             ("reason", format!("\"{why}\"")),
         ];
+        self.figures.on_receipt_failed();
         let message = "fetching the state of the cluster was interrupted".to_string();
         fx.push(Effect::Log { level: LogLevel::Info, message, fields });
         self.close_attempt(peers, fx);

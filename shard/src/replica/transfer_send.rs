@@ -111,6 +111,8 @@ impl<M: PageMap> Replica<M> {
         if REQUESTS_MAX <= self.sending.requests.len() || REQUEST_PAGES_MAX < count {
             return peers.close(connection, fx);
         }
+        let index = self.checkpoint.durable().index;
+        self.figures.on_pages_wanted(member, index, self.now_us);
         self.sending.requests.push_back(Request { connection, sequence, pages });
     }
 

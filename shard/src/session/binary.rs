@@ -400,6 +400,7 @@ fn told(members: &[Member]) -> Vec<ClusterMember> {
         name: member.name.clone(),
         peer_urls: member.peer_urls.clone(),
         client_urls: member.client_urls.clone(),
+        binary_urls: member.binary_urls.clone(),
         is_learner: member.is_learner,
     });
     members.collect()

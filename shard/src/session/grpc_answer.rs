@@ -335,11 +335,13 @@ fn send_health(
     id: u32,
     stream: &Stream,
     report: &HealthReport,
-    _context: &mut Context,
+    context: &mut Context,
 ) {
     let reply = match stream.probe.as_ref().expect("health was asked by a probe") {
         Probe::Health { exclude, serializable } => {
-            probe::health_reply(exclude, !serializable, report)
+            let reply = probe::health_reply(exclude, !serializable, report);
+            context.metrics.add(probe::health_scalar(&reply), 1);
+            reply
         }
         Probe::Checks(checks) => probe::checks_reply(checks, report),
         _ => unreachable!("other probes do not ask a replica"),

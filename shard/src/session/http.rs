@@ -80,7 +80,9 @@ impl HttpSession {
         };
         let reply = match self.asked.take() {
             Some(Probe::Health { exclude, serializable }) => {
-                probe::health_reply(&exclude, !serializable, report)
+                let reply = probe::health_reply(&exclude, !serializable, report);
+                context.metrics.add(probe::health_scalar(&reply), 1);
+                reply
             }
             Some(Probe::Checks(checks)) => probe::checks_reply(&checks, report),
             _ => unreachable!("a probe waits for this answer"),

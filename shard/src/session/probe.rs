@@ -6,6 +6,7 @@
 use engine::api::AlarmType;
 
 use crate::message::{HealthReport, Member};
+use crate::metrics::Scalar;
 
 /// A question on the client port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,6 +183,14 @@ pub fn metrics_reply(text: Vec<u8>) -> HttpReply {
     HttpReply { status: 200, content_type: "text/plain; version=0.0.4; charset=utf-8", body: text }
 }
 
+/// What an answer of /health counts as.
+pub fn health_scalar(reply: &HttpReply) -> Scalar {
+    match reply.status {
+        200 => Scalar::HealthSuccess,
+        _ => Scalar::HealthFailures,
+    }
+}
+
 /// The answer of /health: its value is a string, as in etcd.
 pub fn health_reply(exclude: &[String], needs_leader: bool, report: &HealthReport) -> HttpReply {
     let alarm = report.alarms.iter().find(|alarm| {
@@ -298,6 +307,7 @@ mod tests {
             name: "a\"b".to_string(),
             peer_urls: vec!["http://a:1".to_string()],
             client_urls: vec!["http://a:2".to_string()],
+            binary_urls: vec!["http://a:3".to_string()],
             is_learner: false,
         };
         let fresh = Member { id: 6, is_learner: true, ..Member::default() };

@@ -9,11 +9,13 @@ mod ask;
 #[path = "../../etcd/client.rs"]
 #[allow(dead_code, reason = "shared with the target that uses all of it")]
 mod client;
+mod ctl;
 mod damage;
 mod disks;
 mod failover;
 mod growth;
 mod kill;
+mod learners;
 mod leases;
 mod load;
 mod partition;
