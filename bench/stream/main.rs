@@ -11,7 +11,7 @@ use bench::calls::Caller;
 use bench::error::{BenchError, io_error};
 use bench::load::{Operation, Outcome, Pacing, Plan, Protocol, Running};
 use bench::member::{Member, MemberOptions, Program, leader_of};
-use bench::metrics::Buckets;
+use bench::metrics::{Buckets, fetch};
 use bench::report;
 use bench::workload::{KeyOrder, Workload};
 use clap::Parser;
@@ -120,13 +120,12 @@ fn measure(arguments: &Arguments, members: &mut [Member]) -> Result<Round, Bench
     let receiver = (leader + 1) % MEMBERS;
     members[receiver].kill()?;
     fill(arguments, &members[leader])?;
-    let [load, processes] = [&members[leader]; 2];
-    let (load, processes) = (start_load(arguments, load)?, [processes.process()]);
+    let load = start_load(arguments, &members[leader])?;
+    let processes = [members[leader].process()];
     let leader_address = members[leader].client_address();
     let warmup = Duration::from_secs(3);
     let before = load.measure([warmup, Duration::from_secs_f64(arguments.seconds)], &processes)?;
-    let sent = |text: &str| Ok::<f64, BenchError>(sum_of(text, SENT_BYTES));
-    let sent_before = sent(&bench::metrics::fetch(&leader_address)?)?;
+    let sent_before = sum_of(&fetch(&leader_address)?, SENT_BYTES);
     let steps_before = Buckets::fetch(&leader_address, STEPS)?;
     let reader = Reader::start(members[receiver].client_address())?;
     let begin = load.begin_window();
@@ -135,11 +134,11 @@ fn measure(arguments: &Arguments, members: &mut [Member]) -> Result<Round, Bench
     let during = Outcome { elapsed: begin.elapsed(), tally, member_cpu: None };
     let reads = reader.stop();
     let steps = Buckets::fetch(&leader_address, STEPS)?.since(&steps_before);
-    let sent_bytes = sent(&bench::metrics::fetch(&leader_address)?)? - sent_before;
-    for outcome in [&before.tally.failure, &load.stop()?.failure] {
-        if let Some(failure) = outcome {
-            return Err(BenchError::Call(failure.clone()));
-        }
+    let sent_bytes = sum_of(&fetch(&leader_address)?, SENT_BYTES) - sent_before;
+    let after = load.stop()?;
+    let failures = [before.tally.failure.clone(), during.tally.failure.clone(), after.failure];
+    if let Some(failure) = failures.into_iter().flatten().next() {
+        return Err(BenchError::Call(failure));
     }
     let steps_ms = [steps.bound_ms(0.999), steps.bound_ms(1.0)];
     Ok(Round { before, during, took, sent_bytes, steps_ms, reads })
