@@ -98,6 +98,22 @@ fn fifty_thousand_keys_go_in_slices_while_others_read() {
 }
 
 #[test]
+fn a_compaction_may_end_with_the_last_page_of_a_step() {
+    // Some of these revisions begin a leaf with a step's pages, to the last, below them.
+    let value = [7; 600];
+    for revision in 60..300 {
+        let mut replica = Replica { verifies: false, ..Replica::new(4_096) };
+        for key in 0..320_u32 {
+            replica.apply(&put(format!("{key:06}").as_bytes(), &value));
+        }
+        assert!(0 < compact_all(&mut replica, revision));
+        assert_eq!(replica.engine.compact_pending(), None);
+        let at = RangeRequest { revision, count_only: true, ..all() };
+        assert_eq!(replica.engine.range(&at).unwrap().unwrap().count, revision - 1);
+    }
+}
+
+#[test]
 fn events_handed_out_before_a_large_entry_stay() {
     let mut replica = large();
     let value = vec![1; 600];
