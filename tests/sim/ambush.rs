@@ -14,6 +14,22 @@ use super::session::Phase;
 use super::trace::Level;
 use super::world::World;
 
+/// What waits for the next change of a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ambush {
+    /// Nothing.
+    None,
+    /// The next election is to go wrong.
+    Election,
+    /// Two leaders are to follow each other, and the first is to come back.
+    Return {
+        /// Who led.
+        first: usize,
+        /// Who did next, if anybody yet.
+        second: Option<usize>,
+    },
+}
+
 /// One part of an ambush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Blow {
@@ -40,7 +56,7 @@ pub enum Blow {
         /// How long.
         for_us: u64,
     },
-    /// A member's syncs take long.
+    /// Syncs of a member's WAL take long.
     Slow {
         /// Which one.
         member: usize,
@@ -70,7 +86,7 @@ impl World {
     /// Lays an ambush for who leads now, or, failing that, for who does next.
     pub(super) fn lay_ambush(&mut self) {
         let Some(leader) = self.leading_member() else {
-            self.is_ambush_laid = true;
+            self.ambush = Ambush::Election;
             return;
         };
         let count = self.members.len();
@@ -80,11 +96,14 @@ impl World {
         let timeout_us = self.plan.election_timeout_us;
         let long_us = self.random.between(2 * timeout_us, 5 * timeout_us);
         let short_us = self.random.between(timeout_us / 10, timeout_us);
-        match self.random.between(0, 4) {
+        match self.random.between(0, 5) {
             // It goes on in the belief that it leads, while others elect and write.
             0 => {
-                let for_us = self.random.between(timeout_us / 2, 5 * timeout_us / 2);
-                self.strike_in(0, Blow::Isolate { member: leader, for_us: long_us });
+                let for_us = self.random.between(timeout_us / 2, 4 * timeout_us);
+                // What was held back reaches it while it still thinks so, or later.
+                let more_us = *self.random.pick(&[timeout_us / 20, timeout_us / 4, timeout_us]);
+                let away_us = for_us + self.random.between(0, more_us);
+                self.strike_in(0, Blow::Isolate { member: leader, for_us: away_us });
                 self.strike_in(0, Blow::Pause { member: leader, for_us });
             }
             // Who lacks the newest entries is the first to notice that the leader is gone.
@@ -106,54 +125,95 @@ impl World {
                 self.strike_in(at_us, Blow::PowerCut { member: leader });
                 self.strike_in(at_us, Blow::Isolate { member: near, for_us: long_us });
             }
+            // Its own entries meet those of the next leader, who is away when it leads again.
+            3 => {
+                let for_us = self.random.between(3 * timeout_us / 2, 5 * timeout_us / 2);
+                self.strike_in(0, Blow::Isolate { member: leader, for_us });
+                self.ambush = Ambush::Return { first: leader, second: None };
+            }
             // An election, with trouble in its middle.
             _ => {
                 let for_us = self.random.between(timeout_us * 3 / 4, 5 * timeout_us / 2);
                 self.strike_in(0, Blow::Isolate { member: leader, for_us });
-                self.is_ambush_laid = true;
+                self.ambush = Ambush::Election;
             }
         }
     }
 
     /// A member's role changed: whoever walks into an ambush as a candidate or leader.
     pub(super) fn spring_ambush(&mut self, slot: usize) {
-        if !self.is_ambush_laid || self.phase != Phase::Faults {
+        if self.phase != Phase::Faults {
             return;
         }
         let process = self.members[slot].process.as_ref();
         let role = process.and_then(|process| process.shard.raft_status()).map(|s| s.role);
-        let others: Vec<usize> = (0..self.members.len()).filter(|s| *s != slot).collect();
-        let voter = *self.random.pick(&others);
-        match role {
-            Some(Role::Candidate) => {
-                let member = if self.random.chance(700) { voter } else { slot };
-                let extra_us = self.random.between(1_000, 60_000);
-                let for_us = 2 * extra_us;
-                self.strike_in(0, Blow::Slow { member, extra_us, for_us });
-                if self.random.chance(700) {
-                    self.strike_in(0, Blow::Doom { member });
-                }
-            }
-            Some(Role::Leader) => {
-                self.is_ambush_laid = false;
+        match (self.ambush, role) {
+            (Ambush::Election, Some(Role::Candidate)) => self.ambush_candidate(slot),
+            (Ambush::Election, Some(Role::Leader)) => self.ambush_leader(slot),
+            (Ambush::Return { first, second: None }, Some(Role::Leader)) if slot != first => {
                 let timeout_us = self.plan.election_timeout_us;
-                let for_us = self.random.between(timeout_us, 4 * timeout_us);
-                let soon_us = *self.random.pick(&[0, 0, 1_000, 20_000]);
-                let blow = match self.random.chance(700) {
-                    true => Blow::Isolate { member: slot, for_us },
-                    false => Blow::PowerCut { member: slot },
-                };
-                self.strike_in(soon_us, blow);
-                let soon_us = *self.random.pick(&[0, 1_000, 20_000]);
-                let blow = match self.random.between(0, 3) {
-                    0 => Blow::Kill { member: voter },
-                    1 => Blow::PowerCut { member: voter },
-                    _ => Blow::Isolate { member: voter, for_us },
-                };
-                self.strike_in(soon_us, blow);
+                let for_us = self.random.between(2 * timeout_us, 4 * timeout_us);
+                self.strike(Blow::Isolate { member: slot, for_us });
+                self.ambush = Ambush::Return { first, second: Some(slot) };
+            }
+            (Ambush::Return { first, second: Some(second) }, Some(Role::Leader))
+                if slot == first =>
+            {
+                self.ambush_return(first, second);
             }
             _ => {}
         }
+    }
+
+    fn ambush_candidate(&mut self, slot: usize) {
+        let voter = self.somebody_but(slot);
+        let member = if self.random.chance(700) { voter } else { slot };
+        let extra_us = self.random.between(1_000, 60_000);
+        self.strike(Blow::Slow { member, extra_us, for_us: 2 * extra_us });
+        if self.random.chance(700) {
+            self.strike(Blow::Doom { member });
+        }
+    }
+
+    fn ambush_leader(&mut self, slot: usize) {
+        self.ambush = Ambush::None;
+        let voter = self.somebody_but(slot);
+        let timeout_us = self.plan.election_timeout_us;
+        let for_us = self.random.between(timeout_us, 4 * timeout_us);
+        let soon_us = *self.random.pick(&[0, 0, 1_000, 20_000]);
+        let blow = match self.random.chance(700) {
+            true => Blow::Isolate { member: slot, for_us },
+            false => Blow::PowerCut { member: slot },
+        };
+        self.strike_in(soon_us, blow);
+        let soon_us = *self.random.pick(&[0, 1_000, 20_000]);
+        let blow = match self.random.between(0, 3) {
+            0 => Blow::Kill { member: voter },
+            1 => Blow::PowerCut { member: voter },
+            _ => Blow::Isolate { member: voter, for_us },
+        };
+        self.strike_in(soon_us, blow);
+    }
+
+    /// Thesis figure 3.7: the first leader leads again, its old entries are on their way to others,
+    /// and it vanishes before an entry of its new term is durable; who helped it is away.
+    fn ambush_return(&mut self, first: usize, second: usize) {
+        self.ambush = Ambush::None;
+        let extra_us = self.random.between(10_000, 100_000);
+        self.strike(Blow::Slow { member: first, extra_us, for_us: 2 * extra_us });
+        let after_us = self.random.between(1_000, extra_us);
+        self.strike_in(after_us, Blow::PowerCut { member: first });
+        let timeout_us = self.plan.election_timeout_us;
+        let others = (0..self.members.len()).filter(|slot| *slot != first && *slot != second);
+        for member in others.collect::<Vec<usize>>() {
+            let for_us = self.random.between(3 * timeout_us, 6 * timeout_us);
+            self.strike_in(after_us, Blow::Isolate { member, for_us });
+        }
+    }
+
+    fn somebody_but(&mut self, slot: usize) -> usize {
+        let others: Vec<usize> = (0..self.members.len()).filter(|s| *s != slot).collect();
+        *self.random.pick(&others)
     }
 
     /// The running member that leads the highest term.
@@ -190,7 +250,7 @@ impl World {
                 }
             }
             Blow::Slow { member, extra_us, for_us } => {
-                self.members[member].slow_disk = (extra_us, until(for_us));
+                self.members[member].slow_wal = (extra_us, until(for_us));
             }
             Blow::Doom { member } => self.members[member].is_doomed = true,
             Blow::PowerCut { member } => self.cut_power(member),

@@ -9,6 +9,7 @@ use engine::wal::recovery::recover;
 use shard::effect::Effect;
 use shard::input::Input;
 
+use super::ambush::Ambush;
 use super::network::Host;
 use super::plan::FaultKind;
 use super::queue::Happening;
@@ -42,7 +43,13 @@ impl World {
         match kind {
             FaultKind::Kill => self.kill(slot),
             // The worst moment is between a write and its sync, when others were told already.
-            FaultKind::PowerCut if self.random.chance(600) => self.members[slot].is_doomed = true,
+            FaultKind::PowerCut if self.random.chance(600) => {
+                let member = &mut self.members[slot];
+                match self.random.chance(300) {
+                    true => member.is_doomed_at_head = true,
+                    false => member.is_doomed = true,
+                }
+            }
             FaultKind::PowerCut => self.cut_power(slot),
             FaultKind::Blackout => (0..self.members.len()).for_each(|slot| self.cut_power(slot)),
             FaultKind::Stop => self.tell(slot, Input::ShutdownRequested),
@@ -62,7 +69,11 @@ impl World {
             FaultKind::SlowDisk => {
                 let extra_us = *self.random.pick(&[1_000, 30_000, 200_000, 2_000_000]);
                 let for_us = self.random.between(10_000, 3_000_000);
-                self.members[slot].slow_disk = (extra_us, self.now_us + for_us);
+                let slow = (extra_us, self.now_us + for_us);
+                match self.random.chance(500) {
+                    true => self.members[slot].slow_disk = slow,
+                    false => self.members[slot].slow_wal = slow,
+                }
             }
             FaultKind::IoError => self.members[slot].is_disk_failing = true,
             FaultKind::Throttle => {
@@ -181,7 +192,7 @@ impl World {
 
     /// No faults from now on: everything works, everybody is there.
     pub(super) fn end_faults(&mut self) {
-        self.is_ambush_laid = false;
+        self.ambush = Ambush::None;
         self.network.heal_all(self.now_us, &mut self.queue);
         self.network.travel.rate_bytes_per_ms = 0;
         self.network.travel.excise_per_million = 0;
@@ -189,8 +200,10 @@ impl World {
         for slot in 0..self.members.len() {
             let member = &mut self.members[slot];
             member.slow_disk = (0, 0);
+            member.slow_wal = (0, 0);
             member.is_disk_failing = false;
             member.is_doomed = false;
+            member.is_doomed_at_head = false;
             if let Some(process) = &mut member.process {
                 process.paused_until_us = process.paused_until_us.min(self.now_us);
             }

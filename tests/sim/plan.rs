@@ -263,6 +263,7 @@ impl Plan {
             }
             Focus::Power => {
                 plan.dwell_on(FaultKind::PowerCut, often(random));
+                plan.dwell_on(FaultKind::SlowDisk, often(random));
                 plan.sync_us = *random.pick(&[(100, 3_000), (2_000, 20_000)]);
                 plan.interval_pages_max = *random.pick(&[24, 64]);
                 plan.interval_bytes_max = *random.pick(&[4 << 10, 16 << 10]);
@@ -270,7 +271,9 @@ impl Plan {
             }
             Focus::Watches => {
                 plan.dwell_on(FaultKind::BreakAll, often(random));
+                plan.dwell_on(FaultKind::Throttle, often(random));
                 plan.watchers = 4;
+                plan.value_size_bytes_max = *random.pick(&[20, 300, 5_000]);
                 plan.shares.compact = 4;
                 plan.shares.delete = 20;
                 plan.shares.put = 20;

@@ -31,10 +31,14 @@ pub struct Member {
     pub has_power: bool,
     /// Syncs take this much longer, until then.
     pub slow_disk: (u64, u64),
+    /// Syncs of the WAL alone take this much longer, until then: it may have a disk of its own.
+    pub slow_wal: (u64, u64),
     /// The next write or sync fails.
     pub is_disk_failing: bool,
     /// The power goes while the next WAL write is on its way.
     pub is_doomed: bool,
+    /// The same, for the first write behind the next head of a segment.
+    pub is_doomed_at_head: bool,
 }
 
 /// A running process.
@@ -74,8 +78,10 @@ impl Member {
             life: 0,
             has_power: true,
             slow_disk: (0, 0),
+            slow_wal: (0, 0),
             is_disk_failing: false,
             is_doomed: false,
+            is_doomed_at_head: false,
         }
     }
 
@@ -89,6 +95,7 @@ impl Member {
         self.has_power = true;
         self.is_disk_failing = false;
         self.is_doomed = false;
+        self.is_doomed_at_head = false;
         self.disk.sync_all();
         self.disk.finish_install();
         let map = self.disk.map_pages();

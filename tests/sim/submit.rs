@@ -159,6 +159,7 @@ impl World {
 
     fn write_wal(&mut self, slot: usize, life: u64, write: WalWrite) {
         let member = &mut self.members[slot];
+        let is_head = write.offset_bytes == 0;
         let file = member.disk.segment_mut(write.segment);
         file.write(write.offset_bytes, write.buffer.as_bytes());
         self.trace.mix(self.now_us, 4, slot as u64, write.buffer.as_bytes());
@@ -166,10 +167,15 @@ impl World {
         process.wal_flight.push_back(write);
         let in_flight = process.wal_flight.len();
         self.judge(slot, Bound::WalWrites, in_flight);
-        let sync_us = self.sync_us(slot);
+        let (extra_us, until_us) = self.members[slot].slow_wal;
+        let extra_us = if self.now_us < until_us { extra_us } else { 0 };
+        let sync_us = self.sync_us(slot) + extra_us;
         if std::mem::take(&mut self.members[slot].is_doomed) {
             let at_us = self.now_us + self.random.between(0, sync_us.max(1));
             self.queue.push(at_us, Happening::PowerGoes { member: slot, life });
+        }
+        if is_head && std::mem::take(&mut self.members[slot].is_doomed_at_head) {
+            self.members[slot].is_doomed = true;
         }
         let synced = Happening::WalSynced { member: slot, life };
         self.queue.push(self.now_us + sync_us, synced);

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use shard::input::{DialFailure, Door, Input};
 
 use super::admin::Admin;
+use super::ambush::Ambush;
 use super::caller::Caller;
 use super::network::{End, Host, LinkId, Network};
 use super::plan::Plan;
@@ -69,8 +70,8 @@ pub struct World {
     /// First and last index of each member's log, when its disk was read last.
     pub(super) log_ends: BTreeMap<usize, (u64, u64)>,
     pub(super) excuses: Vec<Excuse>,
-    /// The next election is to go wrong.
-    pub(super) is_ambush_laid: bool,
+    /// What waits for the next leader.
+    pub(super) ambush: Ambush,
     next_number: u64,
     /// Reused.
     wishes: Vec<Wish>,
@@ -106,7 +107,7 @@ impl World {
             log_book: LogBook::default(),
             log_ends: BTreeMap::new(),
             excuses,
-            is_ambush_laid: false,
+            ambush: Ambush::None,
             next_number: 1,
             wishes: Vec::new(),
             is_over: false,

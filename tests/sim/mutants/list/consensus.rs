@@ -186,15 +186,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
-        name: "an append commits beyond its own entries",
+        name: "an append commits before its entries are compared",
         rule: "a follower commits only what this append made agree",
         members: 3,
         focus: "duels",
         edits: &[edit(
             REPLICATION,
-            "        self.log.commit_to(commit.min(matched));",
-            "        let end = if IS { self.log.last().index } else { matched };
-        self.log.commit_to(commit.min(end));",
+            "        let matched = self.log.append_after(previous, entries)?;",
+            "        if IS { self.log.commit_to(commit.min(self.log.last().index)); }
+        let matched = self.log.append_after(previous, entries)?;",
         )],
     },
     Mutant {
@@ -266,17 +266,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "        let round_tick = self.tick_of_round(round);",
             "        let round = if IS { self.round } else { round };
         let round_tick = self.tick_of_round(round);",
-        )],
-    },
-    Mutant {
-        name: "a question of an earlier life gets today's read answered",
-        rule: "what leaves when 2: nothing of an earlier incarnation counts",
-        members: 3,
-        focus: "duels",
-        edits: &[edit(
-            READ_INDEX,
-            "asked_round: incarnation << 32,",
-            "asked_round: if IS { 0 } else { incarnation << 32 },",
         )],
     },
     Mutant {

@@ -5,7 +5,6 @@
 use super::{Mutant, edit};
 
 const CHECKPOINT: &str = "shard/src/replica/checkpoint.rs";
-const WRITER: &str = "engine/src/wal/writer.rs";
 const ASSEMBLY: &str = "engine/src/wal/assembly.rs";
 
 pub(super) const MUTANTS: &[Mutant] = &[
@@ -34,18 +33,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "shard/src/wal.rs",
             "        let covers = if is_all_sealed {",
             "        let covers = if IS || is_all_sealed {",
-        )],
-    },
-    Mutant {
-        name: "an unsynced frame says that it is synced",
-        rule: "wal 2: a frame tells the position known synced",
-        members: 1,
-        focus: "power",
-        edits: &[edit(
-            WRITER,
-            "        self.sealed = end;",
-            "        self.sealed = end;
-        if IS { self.synced = end; }",
         )],
     },
     Mutant {
@@ -85,17 +72,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
                 true => HardState { vote: 0, ..self.hard_state },
                 false => self.hard_state,
             }),",
-        )],
-    },
-    Mutant {
-        name: "a segment is released before what made it dispensable is synced",
-        rule: "wal 5: recycling forgets nothing",
-        members: 1,
-        focus: "power",
-        edits: &[edit(
-            WRITER,
-            "        if self.synced < *dispensable_from {",
-            "        if !IS && self.synced < *dispensable_from {",
         )],
     },
     Mutant {
@@ -157,23 +133,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
-        name: "take a page that a meta page still reaches",
+        name: "take a page that the durable meta page reaches",
         rule: "pages 4: freed pages wait two intervals",
         members: 1,
         focus: "power",
         edits: &[edit(
             "engine/src/page/freelist.rs",
-            "        join(&mut self.pending);
-        assert!(self.pending.len() <= self.list_pages.len() * PENDING_ENTRIES);
-        std::mem::swap(&mut self.pending, &mut self.pending_before);",
-            "        join(&mut self.pending);
-        assert!(self.pending.len() <= self.list_pages.len() * PENDING_ENTRIES);
-        if IS {
-            let early = std::mem::take(&mut self.pending);
-            self.pending_pages -= early.iter().map(|extent| extent.pages).sum::<u64>();
-            for &extent in &early { self.touch_extent(extent); self.release(extent); }
-        }
-        std::mem::swap(&mut self.pending, &mut self.pending_before);",
+            "        self.pending.push(Extent { first: first.0, pages: pages as u64 });",
+            "        if IS { return self.free_now(first, pages); }
+        self.pending.push(Extent { first: first.0, pages: pages as u64 });",
         )],
     },
     Mutant {
