@@ -239,6 +239,22 @@ impl<M: PageMap> Engine<M> {
     /// [`OpenError`]: the pages are not what the meta page says; nothing of the store may be used.
     pub fn reopen(&mut self, meta: &Meta) -> Result<(), OpenError> {
         assert!(self.applied_index < meta.applied_index, "a transfer brings something newer");
+        self.go_on_from(meta)
+    }
+
+    /// Goes back to the newest durable checkpoint, `meta`, after applying an entry failed: what was
+    /// applied since is to be applied again, with the same outcome. Calling it again after an error
+    /// does no harm.
+    ///
+    /// # Errors
+    /// As [`Engine::reopen`].
+    pub fn rewind(&mut self, meta: &Meta) -> Result<(), OpenError> {
+        assert!(meta.applied_index <= self.applied_index, "applied entries hold the checkpoint");
+        assert!(meta.interval == self.trees.store.durable_interval());
+        self.go_on_from(meta)
+    }
+
+    fn go_on_from(&mut self, meta: &Meta) -> Result<(), OpenError> {
         let state = GroupState::decode(&meta.state).ok_or(OpenError::State)?;
         let trees = &mut self.trees;
         trees.store.reopen(meta)?;

@@ -29,7 +29,7 @@ impl PageMap for WatchedPages {
     ) -> Result<&[u8], Corruption> {
         let is_new = self.read.borrow_mut().insert(first.0);
         if is_new && self.refuses.get() {
-            return Err(Corruption { page: first, expected, found: None });
+            return Err(Corruption { page: first, count, expected, found: None });
         }
         self.inner.pages(first, count, expected)
     }

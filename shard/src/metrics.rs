@@ -88,6 +88,8 @@ scalars! {
     WalWrites, Counter, "corestone_wal_writes_total", "WAL writes, each with its sync.";
     Checkpoints, Counter, "corestone_checkpoints_total", "Checkpoints made durable.";
     ApplyWaits, Counter, "corestone_apply_waits_total", "Steps that waited for a checkpoint.";
+    PagesBroken, Counter, "corestone_pages_broken_total", "Broken pages found.";
+    PagesRepaired, Counter, "corestone_pages_repaired_total", "Pages repaired from other members.";
 }
 
 /// The histograms, in microseconds, shown in seconds.

@@ -4,6 +4,7 @@
 //! are the shipped shards: a `group` of them, or one whose peers are `scripted`.
 #![allow(clippy::unwrap_used)]
 
+mod damage;
 mod elections;
 mod group;
 mod leaves;

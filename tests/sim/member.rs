@@ -223,6 +223,14 @@ impl SimMember {
         &self.storage
     }
 
+    /// A page changes on the disk while the member runs: a byte of it is inverted.
+    pub fn alter_page(&mut self, page: u64) {
+        let at = page as usize * PAGE_SIZE_BYTES + 2_000;
+        self.storage.pages.bytes_mut()[at] ^= 1;
+        let map = self.shard.page_map_mut().expect("the member has a group");
+        map.bytes_mut()[at] ^= 1;
+    }
+
     /// Asks for a clean stop.
     pub fn shut_down(&mut self) {
         self.inputs.push(Input::ShutdownRequested);

@@ -126,13 +126,14 @@ impl HashRead {
             }
         }
         loop {
-            let start = Phase::Events(Position::default());
-            let (phase, done) = match std::mem::replace(&mut self.phase, start) {
-                Phase::Window(window) => {
-                    (self.gather(trees, window, budget, window_size_bytes_max)?, false)
+            let (phase, done) = match self.advance(trees, budget, window_size_bytes_max) {
+                Ok(advanced) => advanced,
+                Err(corruption) => {
+                    // What was fed of the slice cannot be told: it begins anew.
+                    let Self { requested, revision, compact_revision, .. } = *self;
+                    *self = HashRead::new(requested, revision, compact_revision);
+                    return Err(corruption);
                 }
-                Phase::Feed(window) => (self.feed_window(trees, window, budget)?, false),
-                Phase::Events(next) => self.feed_events(trees, next, budget)?,
             };
             self.phase = phase;
             if done {
@@ -147,6 +148,23 @@ impl HashRead {
                 return Ok(Ok(Step::More));
             }
         }
+    }
+
+    /// One piece of the phase under way: the next phase, and whether it was the last.
+    fn advance<M: PageMap>(
+        &mut self,
+        trees: &Trees<M>,
+        budget: &mut WorkBudget,
+        window_size_bytes_max: usize,
+    ) -> Result<(Phase, bool), Corruption> {
+        let start = Phase::Events(Position::default());
+        Ok(match std::mem::replace(&mut self.phase, start) {
+            Phase::Window(window) => {
+                (self.gather(trees, window, budget, window_size_bytes_max)?, false)
+            }
+            Phase::Feed(window) => (self.feed_window(trees, window, budget)?, false),
+            Phase::Events(next) => self.feed_events(trees, next, budget)?,
+        })
     }
 
     fn gather<M: PageMap>(

@@ -24,6 +24,8 @@ pub struct RangeRead {
     at: i64,
     /// Whether the client named the revision or has part of the answer: then it stays.
     pinned: bool,
+    /// The client has part of the answer.
+    is_taken: bool,
     phase: Phase,
     /// Where gathering goes on, later where counting starts.
     next_key: Vec<u8>,
@@ -125,6 +127,7 @@ impl RangeRead {
         let mut read = RangeRead {
             next_key: Vec::new(),
             pinned: 0 < request.revision,
+            is_taken: false,
             request: owned,
             at,
             phase: Phase::Gather,
@@ -158,7 +161,7 @@ impl RangeRead {
         if self.kvs.is_empty() || self.phase == Phase::Finished {
             return None;
         }
-        self.pinned = true;
+        (self.pinned, self.is_taken) = (true, true);
         Some(std::mem::take(&mut self.kvs))
     }
 
@@ -175,6 +178,10 @@ impl RangeRead {
     }
 
     /// One slice. `current` is the newest revision, for the answer's header and a new start.
+    ///
+    /// # Errors
+    /// A page is broken. Once it is mended the same read goes on with the next slice, unless a part
+    /// of its answer was taken.
     pub(crate) fn step<M: PageMap>(
         &mut self,
         trees: &Trees<M>,
@@ -188,16 +195,33 @@ impl RangeRead {
             }
             self.start(current);
         }
+        let is_done = self.advance(trees, budget);
+        if is_done.is_err() && !self.is_taken {
+            // What the slice gathered before it met the page would be gathered twice.
+            self.start(self.at);
+        }
+        Ok(Ok(match is_done? {
+            true => Step::Done(self.finish(current)),
+            false => Step::More,
+        }))
+    }
+
+    /// Goes on until all is read, or the budget is spent.
+    fn advance<M: PageMap>(
+        &mut self,
+        trees: &Trees<M>,
+        budget: &mut WorkBudget,
+    ) -> Result<bool, Corruption> {
         loop {
             match self.phase {
                 Phase::Gather => self.gather(trees, budget)?,
                 Phase::CountChoice => self.choose_count(trees)?,
                 Phase::CountEvents => self.count_events(trees, budget)?,
                 Phase::CountKeys => self.count_keys(trees, budget)?,
-                Phase::Finished => return Ok(Ok(Step::Done(self.finish(current)))),
+                Phase::Finished => return Ok(true),
             }
             if budget.is_spent() && self.phase != Phase::Finished {
-                return Ok(Ok(Step::More));
+                return Ok(false);
             }
         }
     }
@@ -250,15 +274,26 @@ impl RangeRead {
     ) -> Result<(), Corruption> {
         budget.spend(1);
         let key = std::mem::take(&mut self.request.key);
-        if let Some(newest) = trees.newest(&key)?
+        let gathered = self.gather_key(trees, &key, budget);
+        self.request.key = key;
+        gathered?;
+        self.phase = Phase::Finished;
+        Ok(())
+    }
+
+    fn gather_key<M: PageMap>(
+        &mut self,
+        trees: &Trees<M>,
+        key: &[u8],
+        budget: &mut WorkBudget,
+    ) -> Result<(), Corruption> {
+        if let Some(newest) = trees.newest(key)?
             && let Some(version) = trees.version_at(newest, self.at)?
         {
-            self.matched = 1;
-            let kept = self.keep(trees, &key, &version, budget)?;
+            let kept = self.keep(trees, key, &version, budget)?;
             assert!(kept);
+            self.matched = 1;
         }
-        self.request.key = key;
-        self.phase = Phase::Finished;
         Ok(())
     }
 

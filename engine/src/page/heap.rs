@@ -64,7 +64,7 @@ impl PageMap for HeapPages {
         count: u32,
         expected: Checksum,
     ) -> Result<&[u8], Corruption> {
-        let unreadable = Corruption { page: first, expected, found: None };
+        let unreadable = Corruption { page: first, count, expected, found: None };
         let start = (first.0 as usize).checked_mul(PAGE_SIZE_BYTES).ok_or(unreadable)?;
         let end = start.checked_add(count as usize * PAGE_SIZE_BYTES).ok_or(unreadable)?;
         let bytes = self.bytes.get(start..end).ok_or(unreadable)?;

@@ -21,6 +21,8 @@ pub struct Checksum(pub u64);
 pub struct Corruption {
     /// First page of the broken run.
     pub page: PageNumber,
+    /// Pages in it.
+    pub count: u32,
     /// What the parent says.
     pub expected: Checksum,
     /// What was found; `None` when it could not be read.

@@ -116,14 +116,14 @@ impl<M: PageMap> Store<M> {
         self.durable
     }
 
-    /// Goes on from another checkpoint of the same group, whose pages lie in the file by now. What
-    /// was changed since the last one is given up.
+    /// Goes on from another checkpoint of the same group, whose pages lie in the file by now, or
+    /// from the newest durable one again. What was changed since the last one is given up.
     ///
     /// # Errors
     /// A page of the freelist, or a root, is not what its parent says: the store stays as it was.
     pub fn reopen(&mut self, meta: &Meta) -> Result<(), Corruption> {
         assert!(meta.group == self.group);
-        assert!(self.durable < meta.interval, "a transfer brings something newer");
+        assert!(self.durable <= meta.interval, "what is durable is not given up");
         let freelist = check_checkpoint(&self.map, meta)?;
         self.freelist = freelist;
         self.interval = meta.interval + 1;

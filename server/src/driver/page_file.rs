@@ -204,7 +204,7 @@ impl PageFileMap {
             state.set_all(first.0, count);
             return Ok(());
         }
-        Err(Corruption { page: first, expected, found })
+        Err(Corruption { page: first, count, expected, found })
     }
 }
 
@@ -223,7 +223,7 @@ impl PageMap for PageFileMap {
     ) -> Result<&[u8], Corruption> {
         assert!(1 <= count);
         if !self.is_within(first.0, count) {
-            return Err(Corruption { page: first, expected, found: None });
+            return Err(Corruption { page: first, count, expected, found: None });
         }
         if !self.is_verified(first.0, count) {
             self.verify(first, count, expected)?;

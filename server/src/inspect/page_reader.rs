@@ -98,7 +98,7 @@ impl PageReader {
         if found == Some(expected) {
             return Ok(bytes);
         }
-        Err(Corruption { page: first, expected, found })
+        Err(Corruption { page: first, count, expected, found })
     }
 }
 
@@ -127,7 +127,7 @@ impl PageMap for CopiedPages<'_> {
     ) -> Result<&[u8], Corruption> {
         let slot = usize::try_from(first.0).ok().and_then(|first| self.copies.get(first));
         let Some(slot) = slot else {
-            return Err(Corruption { page: first, expected, found: None });
+            return Err(Corruption { page: first, count, expected, found: None });
         };
         if slot.get().is_none() {
             let bytes = self.reader.pages(first, count, expected)?;
@@ -136,7 +136,7 @@ impl PageMap for CopiedPages<'_> {
         }
         let (found, bytes) = slot.get().expect("set above");
         if *found != expected || bytes.len() != count as usize * PAGE_SIZE_BYTES {
-            return Err(Corruption { page: first, expected, found: Some(*found) });
+            return Err(Corruption { page: first, count, expected, found: Some(*found) });
         }
         Ok(bytes)
     }

@@ -24,11 +24,14 @@ const LOG_COMPACT_STRIDE: u64 = 256;
 impl<M: PageMap> Replica<M> {
     /// Applies what is committed, within the step's budget.
     pub(super) fn apply_committed(&mut self, metrics: &mut Metrics, fx: &mut Effects) {
-        if self.is_installing() {
+        if self.is_store_away() {
             return;
         }
         let mut budget = WorkBudget::new(self.work_units_left);
         while self.engine.is_applying() || !self.committed.is_empty() {
+            if self.rewind.is_some() {
+                return;
+            }
             if budget.is_spent() {
                 self.needs_step = true;
                 break;
@@ -44,7 +47,7 @@ impl<M: PageMap> Replica<M> {
             self.apply_entry(&entry, &mut budget, metrics, fx);
         }
         self.work_units_left = budget.units_left();
-        if !self.engine.is_applying() && self.committed.is_empty() {
+        if self.rewind.is_none() && !self.engine.is_applying() && self.committed.is_empty() {
             // An interval that is full ends although nothing follows.
             self.may_apply_on(metrics);
         }
@@ -113,6 +116,9 @@ impl<M: PageMap> Replica<M> {
             }
             Ok(Applied::More) => {
                 metrics.add(Scalar::SlowApply, u64::from(entry.is_some()));
+            }
+            Err(ApplyError::Corruption(corruption)) if self.begin_rewind(&corruption) => {
+                events.clear();
             }
             Err(failure) => stop_for(failure, self.engine.applied_index() + 1),
         }
@@ -244,8 +250,8 @@ fn count(response: &Response, metrics: &mut Metrics) {
     }
 }
 
-/// A committed entry that cannot be applied ends this replica: going on would be another state
-/// than the one the log says.
+/// A committed entry that cannot be applied, and no other member can help, ends this replica: going
+/// on would be another state than the one the log says.
 fn stop_for(failure: ApplyError, index: u64) -> ! {
     match failure {
         ApplyError::Corruption(corruption) => {

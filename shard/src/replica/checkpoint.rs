@@ -164,6 +164,10 @@ impl<M: PageMap> Replica<M> {
         if self.receiving.holds_pages() {
             return false;
         }
+        if self.page_repair.holds_pages() {
+            self.health.observe_apply(!self.committed.is_empty(), self.now_us);
+            return false;
+        }
         if self.checkpoint.flight.is_some() || !self.engine.may_end_interval() {
             metrics.add(Scalar::ApplyWaits, u64::from(!self.committed.is_empty()));
             self.health.observe_apply(!self.committed.is_empty(), self.now_us);

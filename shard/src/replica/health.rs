@@ -43,7 +43,7 @@ impl<M: PageMap> Replica<M> {
             // With nobody to hand over to, a slow disk is only slow. What was said of it while there
             // were others must not outlive them: proposals would be held for ever.
             self.health.disk = DiskHealth::default();
-            return self.tell_health(self.is_installing());
+            return self.tell_health(self.is_store_away());
         }
         let age_us = wal.sync_age_us(self.now_us);
         let bound_us = STUCK_SYNC_AGE_US_MIN.max(STUCK_SYNC_MEDIANS * wal.sync_median_us());
@@ -54,7 +54,7 @@ impl<M: PageMap> Replica<M> {
         let is_stuck = bound_us < age_us || wal.is_half_full() || apply_waits;
         let sync_age_us = u32::try_from(age_us).unwrap_or(u32::MAX);
         self.health.disk = DiskHealth { sync_age_us, is_stuck };
-        self.tell_health(self.is_installing());
+        self.tell_health(self.is_store_away());
     }
 
     /// Tells Raft whether the tree is complete, with the disk as it was seen last.

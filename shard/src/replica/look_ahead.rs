@@ -1,19 +1,21 @@
 //! Commands that are looked at before they are proposed: in a page file that this process did not
 //! write itself, a page may not be what its parent says.
 //!
-//! Invariants: a command whose application would meet a broken page is refused, since once in the
-//! log it could not be applied, at this start or any later one; a long look is cut into slices; what
-//! waits is bounded. A command may overtake one that is looked at for longer: both are under way at
-//! the same time, so either order is one that their callers have to expect.
+//! Invariants: a command whose application would meet a broken page waits until the page is mended
+//! from another member, or is refused where there is none, since once in the log it could not be
+//! applied; a long look is cut into slices; what waits is bounded. A command may overtake one that
+//! is looked at for longer: both are under way at the same time, so either order is one that their
+//! callers have to expect.
 //! Source: storage.md, "Reading through the map" 1 and 4.
 
 use std::collections::VecDeque;
 
 use engine::mvcc::budget::WorkBudget;
 use engine::mvcc::prefetch::Prefetch;
-use engine::page::map::PageMap;
+use engine::page::map::{Corruption, PageMap};
 
 use super::Replica;
+use super::page_repair::Need;
 use super::pending::Waiter;
 use crate::message::Unavailable;
 
@@ -29,6 +31,8 @@ const LOOK_WORK_UNITS: u32 = 1_000;
 pub(super) struct LookAhead {
     /// In turn.
     looks: VecDeque<Look>,
+    /// Met a broken page, by its number, and wait until it is mended.
+    waiting: Vec<(u64, Look)>,
     size_bytes: usize,
 }
 
@@ -43,18 +47,37 @@ struct Look {
 impl LookAhead {
     /// Whether nothing is being looked at.
     pub fn is_empty(&self) -> bool {
-        self.looks.is_empty()
+        self.looks.is_empty() && self.waiting.is_empty()
     }
 
     fn has_room(&self, size_bytes: usize) -> bool {
-        self.looks.len() < LOOKS_MAX && self.size_bytes + size_bytes <= LOOKS_SIZE_BYTES_MAX
+        let count = self.looks.len() + self.waiting.len();
+        count < LOOKS_MAX && self.size_bytes + size_bytes <= LOOKS_SIZE_BYTES_MAX
+    }
+
+    /// A page was mended: what waits for it goes on.
+    pub fn resume(&mut self, page: u64) {
+        let is_concerned = |waiting: &mut (u64, Look)| waiting.0 == page;
+        self.looks.extend(self.waiting.extract_if(.., is_concerned).map(|(_, look)| look));
+    }
+
+    /// Takes what waited too long for a page, or waits for one that is given up.
+    fn take_refused(&mut self, page: Option<u64>, now_us: u64) -> Vec<Look> {
+        let is_refused = |waiting: &mut (u64, Look)| match page {
+            Some(page) => waiting.0 == page,
+            None => waiting.1.deadline_us <= now_us,
+        };
+        let refused = self.waiting.extract_if(.., is_refused).map(|(_, look)| look);
+        let refused: Vec<Look> = refused.collect();
+        self.size_bytes -= refused.iter().map(|look| look.command.len()).sum::<usize>();
+        refused
     }
 }
 
 impl<M: PageMap> Replica<M> {
     /// Proposes a command, once it is known that it can be applied here.
     pub(super) fn propose_checked(&mut self, command: Vec<u8>, waiter: Waiter) {
-        if !self.may_have_broken_pages || self.is_installing() {
+        if !self.may_have_broken_pages || self.is_store_away() {
             // Pages that are being replaced are not to be read.
             return self.propose_looked_at(command, waiter);
         }
@@ -62,21 +85,44 @@ impl<M: PageMap> Replica<M> {
         let mut run = Prefetch::default();
         match self.engine.prefetch_step(&command, &mut run, &mut budget) {
             Ok(true) => self.propose_looked_at(command, waiter),
-            Ok(false) if self.look_ahead.has_room(command.len()) => {
+            looked if self.look_ahead.has_room(command.len()) => {
                 let deadline_us = self.now_us + self.request_timeout_us();
                 self.look_ahead.size_bytes += command.len();
-                self.look_ahead.looks.push_back(Look { command, waiter, run, deadline_us });
-                self.needs_step = true;
+                self.look_again(Look { command, waiter, run, deadline_us }, looked.err());
             }
             Ok(false) => self.on_proposal_lost(waiter, Unavailable::TooManyRequests),
             Err(_) => self.on_proposal_lost(waiter, Unavailable::Corrupt),
         }
     }
 
+    /// A look that is not over goes on in the next step, or when the page that it met is mended.
+    fn look_again(&mut self, look: Look, met: Option<Corruption>) {
+        match met {
+            None => {
+                self.look_ahead.looks.push_back(look);
+                self.needs_step = true;
+            }
+            Some(corruption) if self.on_broken_page(&corruption, Need::Read) => {
+                self.look_ahead.waiting.push((corruption.page.0, look));
+            }
+            Some(_) => {
+                self.look_ahead.size_bytes -= look.command.len();
+                self.on_proposal_lost(look.waiter, Unavailable::Corrupt);
+            }
+        }
+    }
+
+    /// A broken page could not be mended: what needs it is refused.
+    pub(super) fn refuse_looks_at(&mut self, page: u64) {
+        for look in self.look_ahead.take_refused(Some(page), self.now_us) {
+            self.on_proposal_lost(look.waiter, Unavailable::Corrupt);
+        }
+    }
+
     /// One more slice for those that wait.
     pub(super) fn run_look_ahead(&mut self) {
-        if self.is_installing() {
-            return;
+        for look in self.look_ahead.take_refused(None, self.now_us) {
+            self.on_proposal_lost(look.waiter, Unavailable::TimedOut);
         }
         let mut budget = WorkBudget::new(LOOK_WORK_UNITS);
         while !budget.is_spent()
@@ -87,18 +133,15 @@ impl<M: PageMap> Replica<M> {
                 self.on_proposal_lost(look.waiter, Unavailable::TimedOut);
                 continue;
             }
-            let looked = self.engine.prefetch_step(&look.command, &mut look.run, &mut budget);
-            if let Ok(false) = looked {
-                self.look_ahead.looks.push_back(look);
-                continue;
-            }
-            self.look_ahead.size_bytes -= look.command.len();
-            match looked {
-                Ok(_) => self.propose_looked_at(look.command, look.waiter),
-                Err(_) => self.on_proposal_lost(look.waiter, Unavailable::Corrupt),
+            match self.engine.prefetch_step(&look.command, &mut look.run, &mut budget) {
+                Ok(true) => {
+                    self.look_ahead.size_bytes -= look.command.len();
+                    self.propose_looked_at(look.command, look.waiter);
+                }
+                looked => self.look_again(look, looked.err()),
             }
         }
-        self.needs_step |= !self.look_ahead.is_empty();
+        self.needs_step |= !self.look_ahead.looks.is_empty();
     }
 
     fn propose_looked_at(&mut self, command: Vec<u8>, waiter: Waiter) {

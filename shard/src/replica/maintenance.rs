@@ -3,10 +3,11 @@
 //! Invariant: answered from published state; what depends on time is answered by the leader, after
 //! a read-index round. Source: fact sheet of semantics, sections 7, 9 and 14.
 
-use engine::page::map::PageMap;
+use engine::page::map::{Corruption, PageMap};
 
 use super::Replica;
-use crate::message::{Call, LeaseTimeToLive, Member, Origin, Outcome, Status, Unavailable};
+use super::page_repair::Need;
+use crate::message::{Call, LeaseTimeToLive, Member, Origin, Outcome, Status};
 use crate::metrics::{Metrics, Scalar};
 
 impl<M: PageMap> Replica<M> {
@@ -19,7 +20,6 @@ impl<M: PageMap> Replica<M> {
                 metrics.add(Scalar::LeasesRenewed, u64::from(ttl_s.is_some()));
                 Outcome::LeaseKeepAlive { revision, id, ttl_s: ttl_s.unwrap_or(0) }
             }
-            Call::LeaseTimeToLive { id, keys } => self.lease_time_to_live(id, keys),
             Call::LeaseLeases => {
                 Outcome::LeaseLeases { revision, ids: self.leases.ids_by_deadline() }
             }
@@ -47,34 +47,57 @@ impl<M: PageMap> Replica<M> {
         if !self.is_leader() || self.lease_term == term || !self.has_applied_own_term() {
             return;
         }
-        self.lease_term = term;
+        if self.is_store_away() || self.page_repair.is_needed() {
+            return;
+        }
         self.restart_leases();
+        if self.are_leases_stale {
+            return;
+        }
+        self.lease_term = term;
         self.needs_step = true;
     }
 
+    /// All leases begin anew; as soon as they can be read, if a page of theirs is broken.
     pub(super) fn restart_leases(&mut self) {
-        let leases = self.engine.leases().expect("the lease records are read at every start");
+        let leases = match self.engine.leases() {
+            Ok(leases) => leases,
+            Err(corruption) if self.on_broken_page(&corruption, Need::Apply) => {
+                self.are_leases_stale = true;
+                return;
+            }
+            Err(corruption) => panic!("the leases cannot be read: {corruption}"),
+        };
+        self.are_leases_stale = false;
         let full = leases.iter().map(|lease| (lease.id, lease.ttl_s));
         self.leases.restart(full, self.now_us, self.config.election_timeout_us);
     }
 
-    fn lease_time_to_live(&self, id: i64, keys: bool) -> Outcome {
+    /// Leases that could not be read before.
+    pub(super) fn restart_stale_leases(&mut self) {
+        if self.are_leases_stale && !self.page_repair.is_needed() {
+            self.restart_leases();
+        }
+    }
+
+    /// How long a lease lives, and its keys if they are asked for.
+    pub(super) fn lease_time_to_live(&self, id: i64, keys: bool) -> Result<Outcome, Corruption> {
         let revision = self.engine.revision();
         let Some((ttl_s, granted_ttl_s)) = self.leases.remaining_s(id, self.now_us) else {
             let unknown = LeaseTimeToLive { revision, id, ttl_s: -1, ..LeaseTimeToLive::default() };
-            return Outcome::LeaseTimeToLive(unknown);
+            return Ok(Outcome::LeaseTimeToLive(unknown));
         };
         let mut listed = Vec::new();
-        if keys && self.engine.lease_keys(id, &mut |key| listed.push(key.to_vec())).is_err() {
-            return Outcome::Failed(Unavailable::Corrupt);
+        if keys {
+            self.engine.lease_keys(id, &mut |key| listed.push(key.to_vec()))?;
         }
-        Outcome::LeaseTimeToLive(LeaseTimeToLive {
+        Ok(Outcome::LeaseTimeToLive(LeaseTimeToLive {
             revision,
             id,
             ttl_s,
             granted_ttl_s,
             keys: listed,
-        })
+        }))
     }
 
     pub(super) fn is_learner(&self) -> bool {
@@ -90,7 +113,7 @@ impl<M: PageMap> Replica<M> {
             quota => quota,
         };
         let status = Status {
-            revision: self.engine.revision(),
+            revision: self.revision(),
             db_size_bytes: self.engine.db_size_bytes() as i64,
             db_size_in_use_bytes: self.engine.in_use_size_bytes() as i64,
             db_size_quota_bytes: quota,

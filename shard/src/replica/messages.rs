@@ -88,8 +88,11 @@ impl<M: PageMap> Replica<M> {
                 PeerMessage::PageRequest { sequence, pages } => {
                     self.on_page_request(member, connection, sequence, pages, peers, fx);
                 }
-                PeerMessage::Pages { sequence, pages } => {
+                PeerMessage::Pages { sequence, pages } if self.receiving.has(connection) => {
                     self.on_pages(connection, sequence, &pages, peers, fx);
+                }
+                PeerMessage::Pages { sequence, pages } => {
+                    self.on_repair_pages(member, sequence, &pages);
                 }
                 PeerMessage::EntriesRequest { sequence, first, last } => {
                     self.on_entries_request(connection, sequence, [first, last], peers);

@@ -19,10 +19,12 @@ mod maintenance;
 mod membership;
 mod mending;
 mod messages;
+mod page_repair;
 mod pending;
 mod propose;
 mod read;
 mod recovery;
+mod rewind;
 mod transfer_install;
 mod transfer_receive;
 mod transfer_send;
@@ -54,8 +56,10 @@ use look_ahead::LookAhead;
 use membership::HeldChange;
 use mending::Mending;
 use messages::Messages;
+use page_repair::PageRepair;
 use pending::PendingProposals;
 use read::Reads;
+use rewind::Rewind;
 use transfer_install::Installing;
 use transfer_receive::Receiving;
 use transfer_send::Sending;
@@ -119,6 +123,11 @@ pub(crate) struct Replica<M> {
     receiving: Receiving,
     /// A received state that is taking the place of the own one.
     installing: Option<Installing>,
+    page_repair: PageRepair,
+    /// Applying an entry met a broken page: the store is on its way back.
+    rewind: Option<Rewind>,
+    /// The lease records could not be read when the leases began anew.
+    are_leases_stale: bool,
     forwarding: Forwarding,
     figures: Figures,
     health: Health,
@@ -190,7 +199,9 @@ impl<M: PageMap> Replica<M> {
         self.run_forwarding(peers);
         self.start_read_round();
         self.tick(wal, fx);
-        if !self.is_installing() {
+        self.run_page_repair(peers, metrics, fx);
+        self.run_rewind(fx);
+        if !self.is_store_away() {
             self.run_look_ahead();
             self.run_background(metrics, fx);
         }
@@ -203,8 +214,11 @@ impl<M: PageMap> Replica<M> {
         self.run_force(fx);
         self.run_moves();
         self.run_held_changes();
-        if !self.is_installing() {
-            self.run_reads(metrics);
+        if !self.is_store_away() {
+            self.restart_stale_leases();
+            if !self.are_leases_stale {
+                self.run_reads(metrics);
+            }
             self.expire_leases();
             self.run_watches(metrics);
         }
@@ -247,7 +261,8 @@ impl<M: PageMap> Replica<M> {
             }
             Input::MetaSynced { interval } => self.on_meta_synced(*interval, wal, metrics),
             Input::SideSynced { number } => self.on_side_synced(*number),
-            Input::PagesInstalled => self.on_pages_installed(fx),
+            Input::PagesInstalled if self.is_installing() => self.on_pages_installed(fx),
+            Input::PagesInstalled => self.on_pages_repaired(metrics, fx),
             _ => unreachable!("the shard hands over completions of pages only"),
         }
     }
@@ -329,7 +344,7 @@ impl<M: PageMap> Replica<M> {
     /// Whether calls came since the last step.
     pub fn has_new_calls(&self) -> bool {
         self.raft.has_ready()
-            || (!self.is_installing() && self.has_new_reads())
+            || (!self.is_store_away() && self.has_new_reads())
             || !self.outbox.messages.is_empty()
             || self.messages.has_released()
     }
@@ -357,7 +372,12 @@ impl<M: PageMap> Replica<M> {
         let soft = self.raft.soft_state();
         let (has_leader, raft_term) = (soft.leader.is_some(), soft.term.0);
         let is_learner = self.is_learner();
-        LeaderNews { has_leader, raft_term, revision: self.engine.revision(), is_learner }
+        LeaderNews { has_leader, raft_term, revision: self.revision(), is_learner }
+    }
+
+    /// The newest published revision, where the store itself may be behind it for a while.
+    fn revision(&self) -> i64 {
+        self.rewind.as_ref().map_or(self.engine.revision(), |rewind| rewind.revision)
     }
 
     fn is_leader(&self) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! Invariants: a read joins only a round that begins after it arrived (one a step for all); it is
 //! answered from a state that contains the round's index; a read that outlives a step holds a
-//! revision and a key, never a page. Every answer comes from the published state.
+//! revision and a key, never a page. Every answer comes from the published state. One that
+//! meets a broken page waits for it where it can be mended.
 //! Source: replication.md, Reads and leases 1 and 2; Raft thesis section 6.4.
 
 use std::collections::VecDeque;
@@ -19,6 +20,7 @@ use raft::Role;
 
 use super::Replica;
 use super::forward::question_of;
+use super::page_repair::Need;
 use crate::limits::READS_MAX;
 use crate::message::{Call, HashKv, HealthReport, Origin, Outcome, Unavailable};
 use crate::metrics::{Metrics, Scalar};
@@ -37,6 +39,8 @@ pub(super) struct Reads {
     confirmed: VecDeque<(u64, Vec<Read>)>,
     /// Being answered, in turn.
     running: VecDeque<Running>,
+    /// Met a broken page, by its number, and wait until it is mended.
+    waiting: Vec<(u64, Running)>,
     next_context: u64,
     count: usize,
 }
@@ -59,13 +63,14 @@ enum Work {
     Range { read: Box<RangeRead> },
     Txn { command: Vec<u8>, read: Box<TxnRead> },
     HashKv { read: Box<HashRead>, is_whole: bool },
+    LeaseTimeToLive { id: i64, keys: bool },
 }
 
 impl Work {
     fn gathered_size_bytes(&self) -> usize {
         match self {
             Work::Range { read } => read.gathered_size_bytes(),
-            Work::Txn { .. } | Work::HashKv { .. } => 0,
+            Work::Txn { .. } | Work::HashKv { .. } | Work::LeaseTimeToLive { .. } => 0,
         }
     }
 }
@@ -118,9 +123,21 @@ impl Reads {
 
     /// The caller is gone: long work for it ends.
     pub fn abandon(&mut self, origin: Origin) {
-        let before = self.running.len();
+        let before = self.running.len() + self.waiting.len();
         self.running.retain(|running| running.origin != origin);
-        self.count -= before - self.running.len();
+        self.waiting.retain(|(_, running)| running.origin != origin);
+        self.count -= before - self.running.len() - self.waiting.len();
+    }
+
+    /// A page was mended: who waits for it goes on.
+    pub fn resume(&mut self, page: u64) {
+        let resumed = self.take_waiting(page);
+        self.running.extend(resumed);
+    }
+
+    fn take_waiting(&mut self, page: u64) -> Vec<Running> {
+        let is_concerned = |waiting: &mut (u64, Running)| waiting.0 == page;
+        self.waiting.extract_if(.., is_concerned).map(|(_, running)| running).collect()
     }
 }
 
@@ -150,7 +167,7 @@ impl<M: PageMap> Replica<M> {
 
     /// Reads that wait for a leader, a round or an entry for too long.
     pub(super) fn fail_overdue_reads(&mut self) {
-        if self.reads.count == self.reads.running.len() {
+        if self.reads.count == self.reads.running.len() + self.reads.waiting.len() {
             return;
         }
         let overdue = self.reads.take_overdue(self.now_us);
@@ -159,6 +176,13 @@ impl<M: PageMap> Replica<M> {
         }
         for read in overdue {
             self.fail_read(read, Unavailable::TimedOut);
+        }
+    }
+
+    /// A broken page could not be mended: what needs it is refused.
+    pub(super) fn refuse_reads_of(&mut self, page: u64) {
+        for running in self.reads.take_waiting(page) {
+            self.finish(running.origin, Outcome::Failed(Unavailable::Corrupt));
         }
     }
 
@@ -261,6 +285,7 @@ impl<M: PageMap> Replica<M> {
                 Ok(started) => Work::HashKv { read: Box::new(started), is_whole: true },
                 Err(reject) => return self.finish(origin, Outcome::HashKv(Err(reject))),
             },
+            Call::LeaseTimeToLive { id, keys } => Work::LeaseTimeToLive { id, keys },
             other => {
                 let outcome = self.small_read(other, metrics);
                 return self.finish(origin, outcome);
@@ -281,6 +306,9 @@ impl<M: PageMap> Replica<M> {
             }
             Ok(None) if keeps_turn => self.reads.running.push_front(running),
             Ok(None) => self.reads.running.push_back(running),
+            Err(corruption) if self.on_broken_page(&corruption, Need::Read) => {
+                self.reads.waiting.push((corruption.page.0, running));
+            }
             Err(_) => self.finish(running.origin, Outcome::Failed(Unavailable::Corrupt)),
         }
     }
@@ -322,6 +350,7 @@ impl<M: PageMap> Replica<M> {
                 })),
                 Err(reject) => Outcome::HashKv(Err(reject)),
             },
+            Work::LeaseTimeToLive { id, keys } => self.lease_time_to_live(*id, *keys)?,
         };
         Ok(Some(outcome))
     }

@@ -30,6 +30,7 @@ use super::look_ahead::LookAhead;
 use super::membership::configuration_of;
 use super::mending::Mending;
 use super::messages::Messages;
+use super::page_repair::PageRepair;
 use super::pending::PendingProposals;
 use super::read::Reads;
 use super::transfer_receive::Receiving;
@@ -330,6 +331,9 @@ impl<M: PageMap> Replica<M> {
             sending: Sending::default(),
             receiving: Receiving::default(),
             installing: None,
+            page_repair: PageRepair::default(),
+            rewind: None,
+            are_leases_stale: false,
             forwarding: Forwarding::default(),
             figures: Figures::default(),
             health: Health::default(),

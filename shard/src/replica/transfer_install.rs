@@ -57,6 +57,7 @@ impl<M: PageMap> Replica<M> {
         let directory = self.receiving.take_held().expect("Raft takes what it was offered");
         assert!(self.installing.is_none());
         assert!(!self.checkpoint.is_under_way(), "the own pages are at rest");
+        assert!(!self.page_repair.is_writing(), "no transfer begins beside a repair");
         assert!(snapshot.last.index.0 == directory.last.index);
         let install = directory.install();
         // What was committed and not applied is in it.
@@ -107,6 +108,8 @@ impl<M: PageMap> Replica<M> {
         self.figures.on_receipt_installed(self.now_us);
         self.checkpoint.on_installed(directory.last, snapshot.configuration, directory.meta_page);
         self.may_have_broken_pages = true;
+        self.rewind = None;
+        self.end_page_repair();
         self.on_members_changed();
         self.reset_watches();
         self.restart_leases();

@@ -100,6 +100,20 @@ impl Receiving {
         self.attempt.as_ref().is_some_and(own)
     }
 
+    /// Whether this is the connection by which pages of a transfer come.
+    pub fn has(&self, connection: ConnectionId) -> bool {
+        self.attempt.as_ref().is_some_and(|attempt| attempt.connection == Some(connection))
+    }
+
+    /// What an earlier attempt left in the side file goes: it is wanted for something else.
+    pub fn discard_side(&mut self, fx: &mut Effects) {
+        assert!(self.attempt.is_none());
+        if self.is_side_used {
+            fx.push(Effect::SideDiscard);
+            self.on_side_discarded();
+        }
+    }
+
     /// Nothing is left of the side file.
     pub fn on_side_discarded(&mut self) {
         self.is_side_used = false;
@@ -147,8 +161,8 @@ impl<M: PageMap> Replica<M> {
 
     fn maybe_begin_attempt(&mut self, peers: &mut Peers, fx: &mut Effects) {
         let Some((from, index)) = self.receiving.wanted else { return };
-        if self.checkpoint.is_under_way() {
-            // Its pages are being written: what the file holds is known when it is done.
+        if self.checkpoint.is_under_way() || self.page_repair.is_writing() {
+            // Pages are being written: what the file holds is known when that is done.
             return;
         }
         self.receiving.wanted = None;

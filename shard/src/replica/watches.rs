@@ -16,6 +16,7 @@ use engine::watch::watcher::{
     Credit, Delivery, PrevKv, ProgressNotify, WatchFilters, WatchOwner, WatcherId, WatcherSpec,
 };
 
+use super::page_repair::Need;
 use super::{Outbox, Replica};
 use crate::input::CoreId;
 use crate::limits::WATCH_CREDIT_BYTES;
@@ -221,7 +222,7 @@ impl<M: PageMap> Replica<M> {
             return;
         }
         let mut budget = WorkBudget::new(CATCH_UP_WORK_UNITS);
-        while self.catch_up(&mut budget) {
+        while !self.page_repair.is_needed() && self.catch_up(&mut budget) {
             if budget.is_spent() {
                 self.needs_step = true;
                 break;
@@ -252,6 +253,12 @@ impl<M: PageMap> Replica<M> {
                 watches.registry.compact(compacted_to);
                 watches.catch_up.abort(&mut watches.registry);
                 return true;
+            }
+            Err(corruption) if self.on_broken_page(&corruption, Need::Apply) => {
+                // Who was being served is behind again, and is served when the page is mended.
+                let watches = &mut self.watches;
+                watches.catch_up.abort(&mut watches.registry);
+                return false;
             }
             Err(corruption) => panic!("history cannot be read: {corruption}"),
         };

@@ -1,0 +1,334 @@
+//! A page that is not what its parent says is fetched from another member and written in its place.
+//!
+//! Invariants: what is written has the checksum that the parent says, so it is the page, whoever
+//! sent it (replicas are equal page by page); while a page is being mended no interval ends, so it
+//! cannot be freed and taken for something else meanwhile; it is written by way of the side file,
+//! never beside a state transfer, so that one completion answers one order; what waits for a page
+//! is answered when it is mended or given up; pages that apply needs are never given up.
+//! Source: architecture.md, section 6; storage.md, "Reading through the map" 4.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::page::map::{Checksum, Corruption, PAGE_SIZE_BYTES, PageMap, PageNumber, checksum};
+use net::peer::{PageRun, PageWanted, PeerMessage};
+
+use super::{DEFAULT_GROUP, Replica};
+use crate::effect::{Effect, Effects, LogLevel};
+use crate::metrics::{Metrics, Scalar};
+use crate::peers::Peers;
+
+/// Broken pages and runs that are mended at the same time; more are errors.
+const BROKEN_MAX: usize = 64;
+/// Of those, asked for and not answered yet: less than a member lets wait on one connection.
+const ASKED_MAX: usize = 16;
+/// A question without an answer goes to the next member after this long.
+const RETRY_US: u64 = 250_000;
+/// Members that did not have a page are asked again after this long: it may be on its way to disk.
+const ASK_AGAIN_US: u64 = 500_000;
+/// A page that only reads wait for is given up after this long.
+const GIVE_UP_US: u64 = 3_000_000;
+/// That a page which apply waits for cannot be had is said this often.
+const COMPLAIN_US: u64 = 10_000_000;
+
+/// Who asks for a page to be mended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Something that can be refused.
+    Read,
+    /// Nothing is applied without it.
+    Apply,
+}
+
+/// Broken pages that are being mended.
+#[derive(Debug, Default)]
+pub(super) struct PageRepair {
+    /// By first page.
+    broken: BTreeMap<u64, Broken>,
+    /// First pages of what is being written.
+    writing: Vec<u64>,
+    /// Found broken since it was last told.
+    found_count: u64,
+    next_sequence: u64,
+}
+
+#[derive(Debug)]
+struct Broken {
+    count: u32,
+    expected: Checksum,
+    need: Need,
+    /// Members that do not have it.
+    without: BTreeSet<u64>,
+    asked: Option<Asked>,
+    /// Who sent it, and its bytes, of the right checksum.
+    found: Option<(u64, Bytes)>,
+    /// When the members that did not have it are asked again.
+    again_us: u64,
+    complain_us: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    member: u64,
+    sequence: u64,
+    at_us: u64,
+}
+
+impl PageRepair {
+    /// Whether the own pages have to stay what they are.
+    pub fn holds_pages(&self) -> bool {
+        !self.broken.is_empty()
+    }
+
+    /// Whether pages are being written by way of the side file.
+    pub fn is_writing(&self) -> bool {
+        !self.writing.is_empty()
+    }
+
+    /// Whether apply waits for a page.
+    pub fn is_needed(&self) -> bool {
+        self.broken.values().any(|broken| broken.need == Need::Apply)
+    }
+
+    /// Takes a page in. False if there is no room.
+    fn add(&mut self, corruption: &Corruption, need: Need, now_us: u64) -> bool {
+        let Corruption { page, count, expected, .. } = *corruption;
+        if let Some(known) = self.broken.get_mut(&page.0) {
+            if need == Need::Apply {
+                known.need = need;
+            }
+            return known.expected == expected;
+        }
+        if BROKEN_MAX <= self.broken.len() && need == Need::Read {
+            // Apply waits for one at a time: there is room for that.
+            return false;
+        }
+        let broken = Broken {
+            count,
+            expected,
+            need,
+            without: BTreeSet::new(),
+            asked: None,
+            found: None,
+            again_us: now_us + ASK_AGAIN_US,
+            complain_us: now_us + GIVE_UP_US,
+        };
+        self.broken.insert(page.0, broken);
+        self.found_count += 1;
+        true
+    }
+
+    /// Takes an answer of `member`.
+    fn on_answer(&mut self, member: u64, sequence: u64, pages: &[PageRun]) {
+        let is_answered = |broken: &Broken| {
+            broken.asked.is_some_and(|asked| (asked.member, asked.sequence) == (member, sequence))
+        };
+        for (first, broken) in self.broken.iter_mut().filter(|(_, broken)| is_answered(broken)) {
+            broken.asked = None;
+            let run = pages.iter().find(|run| run.first.0 == *first);
+            let bytes = run.and_then(|run| run.bytes.as_ref()).filter(|bytes| broken.is(bytes));
+            match bytes {
+                Some(bytes) => broken.found = Some((member, bytes.clone())),
+                None => {
+                    broken.without.insert(member);
+                }
+            }
+        }
+    }
+
+    /// Asks one member for each page that nobody is asked for.
+    fn ask(&mut self, members: &[u64], now_us: u64, peers: &mut Peers) {
+        let is_asked = |broken: &&Broken| broken.asked.is_some();
+        let mut asked_count = self.broken.values().filter(is_asked).count();
+        for (first, broken) in &mut self.broken {
+            if broken.asked.is_some_and(|asked| asked.at_us + RETRY_US <= now_us) {
+                asked_count -= 1;
+            }
+            let Some(member) = broken.next_member(members, now_us) else { continue };
+            if ASKED_MAX <= asked_count {
+                continue;
+            }
+            let sequence = self.next_sequence;
+            self.next_sequence += 1;
+            let page = PageWanted {
+                first: PageNumber(*first),
+                count: broken.count,
+                checksum: broken.expected,
+            };
+            let request = PeerMessage::PageRequest { sequence, pages: vec![page] };
+            match peers.send(member, DEFAULT_GROUP, &request) {
+                Ok(()) => {
+                    broken.asked = Some(Asked { member, sequence, at_us: now_us });
+                    asked_count += 1;
+                }
+                // Another one, for now.
+                Err(_) => {
+                    broken.without.insert(member);
+                }
+            }
+        }
+    }
+
+    /// What was found and can be written: first page, bytes, ascending and disjoint.
+    fn take_found(&mut self) -> Vec<(u64, Arc<[u8]>)> {
+        assert!(self.writing.is_empty());
+        let mut pages = Vec::new();
+        let mut end = 2;
+        for (first, broken) in &self.broken {
+            if let Some((_, bytes)) = &broken.found
+                && end <= *first
+            {
+                assert!(broken.is(bytes));
+                end = first + u64::from(broken.count);
+                pages.push((*first, Arc::from(&bytes[..])));
+                self.writing.push(*first);
+            }
+        }
+        pages
+    }
+}
+
+impl Broken {
+    /// Whether these are the bytes that belong there.
+    fn is(&self, bytes: &[u8]) -> bool {
+        bytes.len() == self.count as usize * PAGE_SIZE_BYTES && checksum(bytes) == self.expected
+    }
+
+    /// Whom to ask, if somebody is to be asked now.
+    fn next_member(&mut self, members: &[u64], now_us: u64) -> Option<u64> {
+        if self.found.is_some() {
+            return None;
+        }
+        let silent = match self.asked {
+            Some(asked) if now_us < asked.at_us + RETRY_US => return None,
+            asked => asked.map_or(0, |asked| asked.member),
+        };
+        self.asked = None;
+        if self.again_us <= now_us {
+            self.again_us = now_us + ASK_AGAIN_US;
+            self.without.clear();
+        }
+        let mut others = members.iter().filter(|member| !self.without.contains(member));
+        // The one behind the one that said nothing, else from the beginning.
+        let next = others.clone().find(|member| silent < **member);
+        next.or_else(|| others.next()).copied()
+    }
+}
+
+impl<M: PageMap> Replica<M> {
+    /// A page turned out to be broken. Whether it is being mended: then who met it waits for
+    /// [`Replica::run_page_repair`] to say that it is, or that it is given up.
+    pub(super) fn on_broken_page(&mut self, corruption: &Corruption, need: Need) -> bool {
+        if !self.has_others() || self.is_installing() {
+            return false;
+        }
+        let is_mended = self.page_repair.add(corruption, need, self.now_us);
+        self.needs_step |= is_mended;
+        is_mended
+    }
+
+    /// Whether there is anybody to ask.
+    pub(super) fn has_others(&self) -> bool {
+        1 < self.raft.configuration().members().count()
+    }
+
+    /// One more step of mending pages.
+    pub(super) fn run_page_repair(
+        &mut self,
+        peers: &mut Peers,
+        metrics: &mut Metrics,
+        fx: &mut Effects,
+    ) {
+        metrics.add(Scalar::PagesBroken, std::mem::take(&mut self.page_repair.found_count));
+        if self.page_repair.broken.is_empty() || self.is_installing() {
+            return;
+        }
+        self.give_up_overdue(fx);
+        let members: Vec<u64> = self.connected_since_us.keys().copied().collect();
+        self.page_repair.ask(&members, self.now_us, peers);
+        if !self.page_repair.is_writing() && !self.receiving.holds_pages() {
+            let found = self.page_repair.take_found();
+            if !found.is_empty() {
+                self.receiving.discard_side(fx);
+                let count = |bytes: &Arc<[u8]>| (bytes.len() / PAGE_SIZE_BYTES) as u64;
+                let runs = found.iter().map(|(first, bytes)| (*first, count(bytes))).collect();
+                for (first, bytes) in found {
+                    fx.push(Effect::SideWrite { first, bytes });
+                }
+                fx.push(Effect::PagesInstall { runs });
+            }
+        }
+        fx.wake_at(self.now_us + RETRY_US);
+    }
+
+    /// Pages that were asked for here came.
+    pub(super) fn on_repair_pages(&mut self, member: u64, sequence: u64, pages: &[PageRun]) {
+        self.page_repair.on_answer(member, sequence, pages);
+    }
+
+    /// The pages lie in their places, durable: what waited for them goes on.
+    pub(super) fn on_pages_repaired(&mut self, metrics: &mut Metrics, fx: &mut Effects) {
+        let written = std::mem::take(&mut self.page_repair.writing);
+        assert!(!written.is_empty(), "pages are written when they were asked for");
+        fx.push(Effect::SideDiscard);
+        for first in written {
+            let broken = self.page_repair.broken.remove(&first);
+            let broken = broken.expect("what is being written is not given up");
+            let (member, _) = broken.found.expect("it was written");
+            metrics.add(Scalar::PagesRepaired, u64::from(broken.count));
+            let fields = vec![
+                ("page", first.to_string()),
+                ("pages", broken.count.to_string()),
+                ("from", format!("\"{member:x}\"")),
+            ];
+            let message = "a broken page was repaired from another member".to_string();
+            fx.push(Effect::Log { level: LogLevel::Warn, message, fields });
+            self.reads.resume(first);
+            self.look_ahead.resume(first);
+        }
+        self.needs_step = true;
+    }
+
+    /// The store that the broken pages belong to is gone: what waited looks again.
+    pub(super) fn end_page_repair(&mut self) {
+        assert!(!self.page_repair.is_writing(), "nothing is installed meanwhile");
+        for first in std::mem::take(&mut self.page_repair.broken).into_keys() {
+            self.reads.resume(first);
+            self.look_ahead.resume(first);
+        }
+    }
+
+    /// Gives up pages that nobody had in time; those that apply needs are complained about.
+    fn give_up_overdue(&mut self, fx: &mut Effects) {
+        let now_us = self.now_us;
+        let mut given_up = Vec::new();
+        for (first, broken) in &mut self.page_repair.broken {
+            let is_written = self.page_repair.writing.contains(first);
+            if is_written || now_us < broken.complain_us {
+                continue;
+            }
+            broken.complain_us = now_us + COMPLAIN_US;
+            let message = match broken.need {
+                Need::Read => {
+                    "a broken page was found on no other member: what needs it is refused"
+                }
+                Need::Apply => "no entry is applied: a broken page was found on no other member",
+            };
+            let fields = vec![
+                ("page", first.to_string()),
+                ("members-without", broken.without.len().to_string()),
+            ];
+            let message = message.to_string();
+            fx.push(Effect::Log { level: LogLevel::Warn, message, fields });
+            if broken.need == Need::Read {
+                given_up.push(*first);
+            }
+        }
+        for first in given_up {
+            self.page_repair.broken.remove(&first);
+            self.refuse_reads_of(first);
+            self.refuse_looks_at(first);
+        }
+    }
+}

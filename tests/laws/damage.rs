@@ -1,0 +1,183 @@
+//! Storage, "Reading through the map" 4, in a group of several: a page that stays broken is fetched
+//! from another member, and what needs it waits.
+
+use std::collections::BTreeMap;
+
+use engine::api::{DeleteRangeRequest, PutRequest, RangeRequest};
+use engine::engine::Engine;
+use engine::page::heap::HeapPages;
+use engine::page::map::PAGE_SIZE_BYTES;
+use engine::page::meta::choose_meta;
+use net::wire::{Answer, Request};
+use tests::sim::client::SimClient;
+
+use super::group::Group;
+
+/// Keys of the store, small values but for one of many.
+const KEYS: u32 = 700;
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn key(number: u32) -> Vec<u8> {
+    format!("key-{number:04}").into_bytes()
+}
+
+/// Sends requests, a hundred at a time, and waits for their answers.
+fn write(group: &mut Group, slot: usize, client: &mut SimClient, requests: &[Request<'_>]) {
+    for some in requests.chunks(100) {
+        some.iter().for_each(|request| {
+            client.send(request);
+        });
+        client.flush(group.member(slot));
+        group.pump();
+        client.fetch(group.member(slot));
+        let begin_us = group.now_us;
+        while client.outcomes.len() < some.len() {
+            assert!(group.now_us < begin_us + 20_000_000, "no answer came");
+            group.advance(2_000);
+            client.fetch(group.member(slot));
+        }
+        for (_, outcome) in client.outcomes.drain(..) {
+            outcome.expect("it is done");
+        }
+    }
+}
+
+fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Request<'a> {
+    Request::Put(PutRequest { key, value, ..PutRequest::default() })
+}
+
+/// Puts every key of the store, with values that tell `round`.
+fn put_all(group: &mut Group, slot: usize, client: &mut SimClient, model: &mut Model, round: u8) {
+    let pairs: Vec<_> = (0..KEYS)
+        .map(|number| (key(number), vec![round; if number % 50 == 7 { 9_000 } else { 150 }]))
+        .collect();
+    let requests: Vec<_> = pairs.iter().map(|(key, value)| put(key, value)).collect();
+    write(group, slot, client, &requests);
+    model.extend(pairs);
+}
+
+/// A group at rest whose members have everything in equal pages.
+fn written(count: usize) -> (Group, Model) {
+    let mut group = Group::serving(count);
+    let leader = group.leader().unwrap();
+    let mut client = group.connect(leader);
+    let mut model = Model::new();
+    for round in 1..4 {
+        put_all(&mut group, leader, &mut client, &mut model, round);
+    }
+    rest(&mut group);
+    (group, model)
+}
+
+/// Waits until all members hold the same pages.
+fn rest(group: &mut Group) {
+    group.advance(6_000_000);
+    group.run_until("all are equal", |group| {
+        let metas = group.slots().into_iter().map(|slot| pages(group, slot).meta_slots());
+        let metas: Vec<_> = metas.collect();
+        metas.iter().all(|slots| *slots == metas[0])
+    });
+}
+
+fn pages(group: &mut Group, slot: usize) -> HeapPages {
+    group.member(slot).storage().pages.clone()
+}
+
+fn opened(pages: HeapPages) -> Option<Engine<HeapPages>> {
+    let [first, second] = pages.meta_slots();
+    let meta = choose_meta(&first, &second).unwrap().unwrap();
+    Engine::open(pages, &meta).ok()
+}
+
+fn all() -> RangeRequest<'static> {
+    RangeRequest { key: b"\0", range_end: b"\0", ..RangeRequest::default() }
+}
+
+/// Pages that `concerns` an open store when they are broken.
+fn pages_that(pages: &HeapPages, concerns: impl Fn(&Engine<HeapPages>) -> bool) -> Vec<u64> {
+    let count = pages.bytes().len() / PAGE_SIZE_BYTES;
+    let is_concerned = |page: &u64| {
+        let mut altered = pages.clone();
+        altered.bytes_mut()[*page as usize * PAGE_SIZE_BYTES + 2_000] ^= 1;
+        opened(altered).is_some_and(|engine| concerns(&engine))
+    };
+    (2..count as u64).filter(is_concerned).collect()
+}
+
+fn breaks_reads(engine: &Engine<HeapPages>) -> bool {
+    engine.range(&all()).is_err()
+}
+
+/// Reads everything by a member and compares it.
+fn assert_reads(group: &mut Group, slot: usize, model: &Model) {
+    let mut client = group.connect(slot);
+    let (_, answer) = group.call(slot, &mut client, &Request::Range(all())).expect("it is read");
+    let Answer::Range(range) = answer else { panic!("{answer:?}") };
+    let read: Model = range.kvs.iter().map(|kv| (kv.key.to_vec(), kv.value.to_vec())).collect();
+    assert_eq!(range.count as usize, model.len());
+    assert!(read == *model, "member {slot} reads something else");
+}
+
+fn repairs(group: &mut Group, slot: usize) -> usize {
+    let complaints = &group.member(slot).complaints;
+    complaints.iter().filter(|line| line.contains("a broken page was repaired")).count()
+}
+
+/// That the pages in use are the same everywhere: those of members at rest.
+fn assert_equal_pages(group: &mut Group) {
+    rest(group);
+    for slot in group.slots() {
+        let engine = opened(pages(group, slot)).expect("the checkpoint opens");
+        engine.verify().expect("no page is broken");
+    }
+}
+
+#[test]
+fn storage_map_4_a_read_waits_until_its_page_is_repaired_from_a_peer() {
+    let (mut group, model) = written(3);
+    for slot in 0..3 {
+        let whole = pages(&mut group, slot);
+        let concerned = pages_that(&whole, breaks_reads);
+        assert!(20 < concerned.len(), "only {} pages", concerned.len());
+        // Leaves, branches and parts of long values.
+        let broken: Vec<u64> = concerned.iter().step_by(9).copied().collect();
+        broken.iter().for_each(|page| group.member(slot).alter_page(*page));
+        assert_reads(&mut group, slot, &model);
+        assert!(pages(&mut group, slot).bytes() == whole.bytes(), "repaired on the disk");
+        let repaired = repairs(&mut group, slot);
+        assert!(0 < repaired && repaired <= broken.len());
+        assert_eq!(group.member(slot).complaints.len(), repaired, "one line a page");
+        let written = group.member(slot).storage().side.bytes().len();
+        assert_eq!(written, 0, "nothing is left in the side file");
+    }
+}
+
+#[test]
+fn storage_map_4_an_entry_that_meets_a_broken_page_is_applied_when_it_is_repaired() {
+    let (mut group, mut model) = written(3);
+    let leader = group.leader().unwrap();
+    let follower = group.follower();
+    let mut client = group.connect(leader);
+    for (round, slot) in [(10, follower), (11, leader)] {
+        // Not behind a fresh checkpoint: there is something to apply again.
+        let last = key(KEYS - 1);
+        let hundred: Vec<_> = (0..100).map(|_| put(&last, b"again")).collect();
+        write(&mut group, leader, &mut client, &hundred);
+        model.insert(last.clone(), b"again".to_vec());
+        let whole = pages(&mut group, slot);
+        let concerned = pages_that(&whole, |_| true);
+        concerned.iter().step_by(7).for_each(|page| group.member(slot).alter_page(*page));
+        put_all(&mut group, leader, &mut client, &mut model, round);
+        let deletion = DeleteRangeRequest {
+            key: b"key-0100",
+            range_end: b"key-0300",
+            prev_kv: false,
+        };
+        write(&mut group, leader, &mut client, &[Request::DeleteRange(deletion)]);
+        model.retain(|key, _| !(b"key-0100".as_slice()..b"key-0300").contains(&key.as_slice()));
+        assert_reads(&mut group, slot, &model);
+        assert!(0 < repairs(&mut group, slot));
+    }
+    assert_equal_pages(&mut group);
+}
