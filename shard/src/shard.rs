@@ -89,7 +89,16 @@ impl<M: PageMap> Shard<M> {
             // Its pages are found in their places, or the replica is not made.
             wal.append_installed(GroupId(DEFAULT_GROUP));
         }
-        let replica = Replica::recover(config.clone(), map, meta, group, incarnation, now_us)?;
+        let has_met_others = wal.notes().next().is_some();
+        let replica = Replica::recover(
+            config.clone(),
+            map,
+            meta,
+            group,
+            incarnation,
+            has_met_others,
+            now_us,
+        )?;
         let peers = Peers::new(&config, incarnation, &wal);
         Ok(Shard::new(config, Some(Home { replica, wal, peers })))
     }

@@ -107,6 +107,12 @@ impl Group {
         self.pump();
     }
 
+    /// The disk of a member that does not run.
+    pub fn stored(&self, slot: usize) -> &Storage {
+        assert!(self.members[slot].is_none());
+        &self.storages[slot]
+    }
+
     /// Puts another disk into a member that does not run.
     pub fn restore(&mut self, slot: usize, storage: Storage) {
         assert!(self.members[slot].is_none());

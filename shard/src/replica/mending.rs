@@ -254,9 +254,9 @@ impl Mending {
 }
 
 impl<M: PageMap> Replica<M> {
-    /// Whether the log has to be mended first.
+    /// Whether the log has to be mended first, or the store to be opened.
     pub(super) fn is_mending(&self) -> bool {
-        self.mending.is_some()
+        self.mending.is_some() || self.opening.is_some()
     }
 
     /// A member asks for entries of the log. Who cannot know says nothing: silence is asked again.
@@ -267,6 +267,10 @@ impl<M: PageMap> Replica<M> {
         [first, last]: [Index; 2],
         peers: &mut Peers,
     ) {
+        if self.opening.is_some() {
+            // What the log holds is not looked at yet.
+            return;
+        }
         let mut entries = Vec::new();
         let is_known = match &self.mending {
             Some(mending) => mending.read(first.0, &mut entries).is_some(),

@@ -19,6 +19,7 @@ mod maintenance;
 mod membership;
 mod mending;
 mod messages;
+mod opening;
 mod page_repair;
 mod pending;
 mod propose;
@@ -56,6 +57,7 @@ use look_ahead::LookAhead;
 use membership::HeldChange;
 use mending::Mending;
 use messages::Messages;
+use opening::Opening;
 use page_repair::PageRepair;
 use pending::PendingProposals;
 use read::Reads;
@@ -128,6 +130,8 @@ pub(crate) struct Replica<M> {
     rewind: Option<Rewind>,
     /// The lease records could not be read when the leases began anew.
     are_leases_stale: bool,
+    /// The store cannot be opened yet.
+    opening: Option<Opening>,
     forwarding: Forwarding,
     figures: Figures,
     health: Health,
@@ -200,6 +204,7 @@ impl<M: PageMap> Replica<M> {
         self.start_read_round();
         self.tick(wal, fx);
         self.run_page_repair(peers, metrics, fx);
+        self.run_opening(fx);
         self.run_rewind(fx);
         if !self.is_store_away() {
             self.run_look_ahead();

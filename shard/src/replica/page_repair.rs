@@ -230,7 +230,7 @@ impl<M: PageMap> Replica<M> {
 
     /// Whether there is anybody to ask.
     pub(super) fn has_others(&self) -> bool {
-        1 < self.raft.configuration().members().count()
+        self.opening.is_some() || 1 < self.raft.configuration().members().count()
     }
 
     /// One more step of mending pages.

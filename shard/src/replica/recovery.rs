@@ -30,13 +30,14 @@ use super::look_ahead::LookAhead;
 use super::membership::configuration_of;
 use super::mending::Mending;
 use super::messages::Messages;
+use super::opening::{Consensus, Opening, open_store};
 use super::page_repair::PageRepair;
 use super::pending::PendingProposals;
 use super::read::Reads;
 use super::transfer_receive::Receiving;
 use super::transfer_send::Sending;
 use super::watches::Watches;
-use super::{DEFAULT_GROUP, Outbox, Replica, Stage};
+use super::{Outbox, Replica, Stage};
 use crate::config::Config;
 use crate::random::Random;
 use crate::wal::kind_from_number;
@@ -240,13 +241,15 @@ pub(crate) fn choose_checkpoint(
 }
 
 impl<M: PageMap> Replica<M> {
-    /// A replica that goes on from `meta` and the WAL's `group`.
+    /// A replica that goes on from `meta` and the WAL's `group`. `has_met_others` if there are
+    /// members that a broken page could be had from.
     pub fn recover(
         config: Config,
         map: M,
         meta: Option<Meta>,
         group: RecoveredGroup,
         incarnation: u64,
+        has_met_others: bool,
         now_us: u64,
     ) -> Result<Replica<M>, StartError> {
         if let Some(Install { last, .. }) = group.install
@@ -255,54 +258,21 @@ impl<M: PageMap> Replica<M> {
             // Whoever opens the files copies what the side file holds before this.
             return Err(StartError::InstallLost { index: last.index });
         }
-        let mut engine = match &meta {
-            Some(meta) => Engine::open(map, meta).map_err(StartError::Pages)?,
-            None if 0 < group.older_index => return Err(StartError::PagesLost),
-            None => Engine::create(map, DEFAULT_GROUP),
-        };
+        if meta.is_none() && 0 < group.older_index {
+            return Err(StartError::PagesLost);
+        }
+        let (mut engine, broken) = open_store(map, meta.as_ref())?;
         engine.answer_only(config.member_id, incarnation);
-        let applied_index = engine.applied_index();
-        let entries = group.entries;
-        if let Some(first) = entries.first()
-            && group.missing.is_empty()
-            && applied_index + 1 < first.index.0
-        {
-            let (checkpoint_index, first_index) = (applied_index, first.index.0);
-            return Err(StartError::WalGap { checkpoint_index, first_index });
-        }
-        let members = engine.members().map_err(StartError::Members)?;
-        let configuration = configuration_of(&config, &members);
-        let mut restored = Restored {
-            hard_state: group.hard_state,
-            applied: EntryId { index: Index(applied_index), term: Term(engine.applied_term()) },
-            configuration: configuration.clone(),
-            entries,
-            log_base: group.log_base,
-            incarnation,
-            vote_memory: VoteMemory::Kept,
+        let mut opening = None;
+        let consensus = match (broken, &meta) {
+            (Some(broken), Some(meta)) if has_met_others && !config.is_force_new_cluster => {
+                opening = Some(Opening::new(meta.clone(), group, incarnation, broken));
+                Consensus::placeholder(&config, incarnation)?
+            }
+            (Some(broken), _) => return Err(StartError::Pages(OpenError::Corruption(broken))),
+            (None, meta) => consensus(&config, &engine, meta.as_ref(), group, incarnation)?,
         };
-        if config.is_force_new_cluster {
-            force(&config, &mut restored);
-        }
-        let is_alone = restored.configuration.voters == [ReplicaId(config.member_id)];
-        let raft_config = raft_config(&config, incarnation);
-        if let Some((first_index, last_index)) = group.missing.first().copied()
-            && (restored.configuration.voters.len() <= 1 || config.is_force_new_cluster)
-        {
-            // Nobody could be asked.
-            return Err(StartError::WalDamaged { first_index, last_index });
-        }
-        let last = EntryId { index: Index(group.last_index), term: Term(group.last_term) };
-        let mending = Mending::begin(&mut restored, &raft_config, &group.missing, last);
-        let mut raft = RaftNode::new(raft_config, restored)
-            .map_err(|error| StartError::Raft(error.to_string()))?;
-        if is_alone {
-            raft.campaign().map_err(|error| StartError::Raft(format!("{error:?}")))?;
-        }
-        let older_index = group.older_index.min(applied_index);
-        let durable = WalEntryId { index: applied_index, term: engine.applied_term() };
-        let meta_page = meta.as_ref().map(Meta::encode);
-        let checkpoint = CheckpointState::recovered(durable, older_index, meta_page, configuration);
+        let Consensus { raft, mending, checkpoint } = consensus;
         let mut replica = Replica {
             raft,
             ready: Ready::default(),
@@ -334,6 +304,7 @@ impl<M: PageMap> Replica<M> {
             page_repair: PageRepair::default(),
             rewind: None,
             are_leases_stale: false,
+            opening,
             forwarding: Forwarding::default(),
             figures: Figures::default(),
             health: Health::default(),
@@ -351,10 +322,65 @@ impl<M: PageMap> Replica<M> {
             engine,
             config,
         };
-        replica.read_members()?;
-        replica.reset_watches();
+        if replica.opening.is_none() {
+            replica.read_members()?;
+            replica.reset_watches();
+        }
         Ok(replica)
     }
+}
+
+/// What goes on from an open store and what the WAL holds behind it.
+pub(super) fn consensus<M: PageMap>(
+    config: &Config,
+    engine: &Engine<M>,
+    meta: Option<&Meta>,
+    group: RecoveredGroup,
+    incarnation: u64,
+) -> Result<Consensus, StartError> {
+    let applied_index = engine.applied_index();
+    let entries = group.entries;
+    if let Some(first) = entries.first()
+        && group.missing.is_empty()
+        && applied_index + 1 < first.index.0
+    {
+        let (checkpoint_index, first_index) = (applied_index, first.index.0);
+        return Err(StartError::WalGap { checkpoint_index, first_index });
+    }
+    let members = engine.members().map_err(StartError::Members)?;
+    let configuration = configuration_of(config, &members);
+    let mut restored = Restored {
+        hard_state: group.hard_state,
+        applied: EntryId { index: Index(applied_index), term: Term(engine.applied_term()) },
+        configuration: configuration.clone(),
+        entries,
+        log_base: group.log_base,
+        incarnation,
+        vote_memory: VoteMemory::Kept,
+    };
+    if config.is_force_new_cluster {
+        force(config, &mut restored);
+    }
+    let is_alone = restored.configuration.voters == [ReplicaId(config.member_id)];
+    let raft_config = raft_config(config, incarnation);
+    if let Some((first_index, last_index)) = group.missing.first().copied()
+        && (restored.configuration.voters.len() <= 1 || config.is_force_new_cluster)
+    {
+        // Nobody could be asked.
+        return Err(StartError::WalDamaged { first_index, last_index });
+    }
+    let last = EntryId { index: Index(group.last_index), term: Term(group.last_term) };
+    let mending = Mending::begin(&mut restored, &raft_config, &group.missing, last);
+    let mut raft = RaftNode::new(raft_config, restored)
+        .map_err(|error| StartError::Raft(error.to_string()))?;
+    if is_alone {
+        raft.campaign().map_err(|error| StartError::Raft(format!("{error:?}")))?;
+    }
+    let older_index = group.older_index.min(applied_index);
+    let durable = WalEntryId { index: applied_index, term: engine.applied_term() };
+    let meta_page = meta.map(Meta::encode);
+    let checkpoint = CheckpointState::recovered(durable, older_index, meta_page, configuration);
+    Ok(Consensus { raft, mending, checkpoint })
 }
 
 /// Raft's settings are in ticks of ten milliseconds, or of a heartbeat where that is shorter.
@@ -362,7 +388,7 @@ fn tick_us(config: &Config) -> u64 {
     config.heartbeat_interval_us.min(TICK_US_MAX)
 }
 
-fn raft_config(config: &Config, incarnation: u64) -> raft::Config {
+pub(super) fn raft_config(config: &Config, incarnation: u64) -> raft::Config {
     let ticks = |us: u64| u32::try_from(us.div_ceil(tick_us(config))).unwrap_or(u32::MAX);
     let heartbeat_interval_ticks = ticks(config.heartbeat_interval_us);
     raft::Config {

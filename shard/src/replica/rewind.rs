@@ -41,9 +41,9 @@ enum Stage {
 }
 
 impl<M: PageMap> Replica<M> {
-    /// Whether the store must not be looked at: it is being replaced, or not where it was.
+    /// Whether the store must not be looked at: it is being replaced, not where it was, or not open.
     pub(super) fn is_store_away(&self) -> bool {
-        self.is_installing() || self.rewind.is_some()
+        self.is_installing() || self.rewind.is_some() || self.opening.is_some()
     }
 
     /// Applying the entry behind the last applied one failed. False if nothing can be done.

@@ -1,0 +1,145 @@
+//! A start that meets broken pages: they are fetched from the other members, then it goes on.
+//!
+//! Every start reads the freelist, the roots, and the records of alarms, members and leases. While
+//! one of these pages is broken this replica takes no part in Raft, neither votes nor answers an
+//! append: for the others it is a member that is down, which is safe by itself. Invariants: nothing
+//! reads the store before it is open; who has never met another member is refused the start as
+//! before, since nobody could be asked. Source: storage.md, "Reading through the map" 1 and 4;
+//! replication.md, Damage 3.
+
+use engine::engine::{Engine, OpenError};
+use engine::page::map::{Corruption, PageMap};
+use engine::page::meta::Meta;
+use raft::{EntryId, HardState, RaftNode, Restored, VoteMemory};
+
+use super::checkpoint::CheckpointState;
+use super::membership::configuration_of;
+use super::mending::Mending;
+use super::page_repair::Need;
+use super::recovery::{RecoveredGroup, StartError, consensus, raft_config};
+use super::{DEFAULT_GROUP, Replica};
+use crate::config::Config;
+use crate::effect::{Effect, Effects, LogLevel};
+
+/// A start that waits for pages.
+pub(super) struct Opening {
+    meta: Meta,
+    /// What the WAL holds; taken when the store is open.
+    group: Option<RecoveredGroup>,
+    incarnation: u64,
+    /// The page met last.
+    broken: Corruption,
+    is_told: bool,
+}
+
+/// What a replica is made of besides its store.
+pub(super) struct Consensus {
+    pub raft: RaftNode,
+    pub mending: Option<Mending>,
+    pub checkpoint: CheckpointState,
+}
+
+impl Opening {
+    /// A start whose store could not be opened because of `broken`.
+    pub fn new(meta: Meta, group: RecoveredGroup, incarnation: u64, broken: Corruption) -> Opening {
+        Opening { meta, group: Some(group), incarnation, broken, is_told: false }
+    }
+}
+
+impl Consensus {
+    /// What stands in until the store is open: it knows nothing, is never stepped, and answers
+    /// nobody.
+    pub fn placeholder(config: &Config, incarnation: u64) -> Result<Consensus, StartError> {
+        let configuration = configuration_of(config, &[]);
+        let restored = Restored {
+            hard_state: HardState::default(),
+            applied: EntryId::default(),
+            configuration: configuration.clone(),
+            entries: Vec::new(),
+            log_base: EntryId::default(),
+            incarnation,
+            vote_memory: VoteMemory::Kept,
+        };
+        let raft = RaftNode::new(raft_config(config, incarnation), restored)
+            .map_err(|error| StartError::Raft(error.to_string()))?;
+        let checkpoint = CheckpointState::recovered(Default::default(), 0, None, configuration);
+        Ok(Consensus { raft, mending: None, checkpoint })
+    }
+}
+
+/// The store as `meta` left it, or the page that keeps it from being opened; then the store is an
+/// empty one over the same file, to be opened when the page is mended.
+pub(super) fn open_store<M: PageMap>(
+    map: M,
+    meta: Option<&Meta>,
+) -> Result<(Engine<M>, Option<Corruption>), StartError> {
+    let mut engine = Engine::create(map, DEFAULT_GROUP);
+    let Some(meta) = meta else { return Ok((engine, None)) };
+    if meta.group != DEFAULT_GROUP {
+        return Err(StartError::Pages(OpenError::State));
+    }
+    match reopen(&mut engine, meta) {
+        Ok(()) => Ok((engine, None)),
+        Err(OpenError::Corruption(corruption)) => Ok((engine, Some(corruption))),
+        Err(error) => Err(StartError::Pages(error)),
+    }
+}
+
+/// Opens the store and reads all that every start needs.
+fn reopen<M: PageMap>(engine: &mut Engine<M>, meta: &Meta) -> Result<(), OpenError> {
+    engine.reopen(meta)?;
+    engine.members()?;
+    engine.removed_ids()?;
+    engine.leases()?;
+    Ok(())
+}
+
+impl<M: PageMap> Replica<M> {
+    /// One more step of a start that waits for pages.
+    pub(super) fn run_opening(&mut self, fx: &mut Effects) {
+        let Some(opening) = &mut self.opening else { return };
+        if !std::mem::replace(&mut opening.is_told, true) {
+            let fields = vec![("page", opening.broken.page.0.to_string())];
+            let message = "a page that the start needs is broken: asking the other members for it";
+            let message = message.to_string();
+            fx.push(Effect::Log { level: LogLevel::Warn, message, fields });
+        }
+        if self.page_repair.is_needed() {
+            return;
+        }
+        let mut opening = self.opening.take().expect("just looked at");
+        match reopen(&mut self.engine, &opening.meta) {
+            Ok(()) => {}
+            Err(OpenError::Corruption(corruption)) => {
+                opening.broken = corruption;
+                self.opening = Some(opening);
+                let is_mended = self.on_broken_page(&corruption, Need::Apply);
+                assert!(is_mended, "there is room for what a start needs");
+                return;
+            }
+            Err(error) => return self.refuse_start(&StartError::Pages(error), fx),
+        }
+        let group = opening.group.take().expect("it is taken once");
+        let meta = Some(&opening.meta);
+        match consensus(&self.config, &self.engine, meta, group, opening.incarnation) {
+            Ok(Consensus { raft, mending, checkpoint }) => {
+                (self.raft, self.mending, self.checkpoint) = (raft, mending, checkpoint);
+            }
+            Err(error) => return self.refuse_start(&error, fx),
+        }
+        self.on_members_changed();
+        self.reset_watches();
+        self.needs_step = true;
+        let fields = vec![("index", self.engine.applied_index().to_string())];
+        let message = "the store is open".to_string();
+        fx.push(Effect::Log { level: LogLevel::Info, message, fields });
+    }
+
+    /// What was found behind the broken pages refuses the start after all.
+    fn refuse_start(&mut self, error: &StartError, fx: &mut Effects) {
+        let fields = vec![("error", format!("\"{error}\""))];
+        let message = "the member cannot start".to_string();
+        fx.push(Effect::Log { level: LogLevel::Error, message, fields });
+        fx.push(Effect::EndProcess);
+    }
+}
