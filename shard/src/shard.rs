@@ -76,7 +76,7 @@ impl<M: PageMap> Shard<M> {
         assert!(config.core == OWNER);
         let ChosenCheckpoint { meta, broken_first } = choose_checkpoint(meta_pages)?;
         let has_checkpoint = meta.is_some() || broken_first.is_some();
-        let (start, group) = recover_wal(&config, source, has_checkpoint)?;
+        let (start, group, are_notes_lost) = recover_wal(&config, source, has_checkpoint)?;
         if let Some(broken) = broken_first
             && !group.is_whole_log()
         {
@@ -99,7 +99,7 @@ impl<M: PageMap> Shard<M> {
             has_met_others,
             now_us,
         )?;
-        let peers = Peers::new(&config, incarnation, &wal);
+        let peers = Peers::new(&config, incarnation, &wal, are_notes_lost);
         Ok(Shard::new(config, Some(Home { replica, wal, peers })))
     }
 
@@ -390,12 +390,12 @@ pub fn pending_install(source: &impl SegmentSource) -> Option<Install> {
     recovered.groups.get(&GroupId(DEFAULT_GROUP))?.state.install
 }
 
-/// What the WAL holds, or the beginning of one.
+/// What the WAL holds, or the beginning of one, and whether notes of it are lost.
 fn recover_wal(
     config: &Config,
     source: &impl SegmentSource,
     has_checkpoint: bool,
-) -> Result<(Start, RecoveredGroup), StartError> {
+) -> Result<(Start, RecoveredGroup, bool), StartError> {
     let mut segments = source.segments();
     if let Some(file) = segments.iter().find(|file| !has_whole_size(config, file)) {
         return Err(StartError::WalSegmentCut { segment: file.id.0, size_bytes: file.size_bytes });
@@ -407,7 +407,7 @@ fn recover_wal(
         let fresh = Start::fresh(LogId(config.seed), RunNumber(1));
         let sizes = config.wal_segment_sizes;
         let start = Start { next_segment: last.next(), segments, sizes, ..fresh };
-        return Ok((start, RecoveredGroup::from_wal(None)?));
+        return Ok((start, RecoveredGroup::from_wal(None)?, false));
     }
     let mut recovered = recover(source).map_err(StartError::Wal)?;
     let start = Start {
@@ -415,7 +415,7 @@ fn recover_wal(
         ..recovered.start(RunNumber(recovered.run.0 + 1))
     };
     let group = recovered.groups.get_mut(&GroupId(DEFAULT_GROUP));
-    Ok((start, RecoveredGroup::from_wal(group)?))
+    Ok((start, RecoveredGroup::from_wal(group)?, recovered.has_lost_notes))
 }
 
 /// A segment gets its name when it has its full length, so a crash leaves no shorter one.

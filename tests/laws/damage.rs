@@ -8,6 +8,7 @@ use engine::engine::Engine;
 use engine::page::heap::HeapPages;
 use engine::page::map::PAGE_SIZE_BYTES;
 use engine::page::meta::choose_meta;
+use engine::wal::recovery::recover;
 use net::wire::{Answer, Request};
 use tests::sim::client::SimClient;
 
@@ -160,14 +161,15 @@ fn storage_map_4_an_entry_that_meets_a_broken_page_is_applied_when_it_is_repaire
     let follower = group.follower();
     let mut client = group.connect(leader);
     for (round, slot) in [(10, follower), (11, leader)] {
+        rest(&mut group);
         // Not behind a fresh checkpoint: there is something to apply again.
         let last = key(KEYS - 1);
         let hundred: Vec<_> = (0..100).map(|_| put(&last, b"again")).collect();
         write(&mut group, leader, &mut client, &hundred);
         model.insert(last.clone(), b"again".to_vec());
         let whole = pages(&mut group, slot);
-        let concerned = pages_that(&whole, |_| true);
-        concerned.iter().step_by(7).for_each(|page| group.member(slot).alter_page(*page));
+        let concerned = pages_that(&whole, breaks_reads);
+        concerned.iter().step_by(3).for_each(|page| group.member(slot).alter_page(*page));
         // Fewer than would take the others on by two intervals.
         let some: Vec<_> =
             (0..KEYS).step_by(9).map(|number| (key(number), vec![round; 90])).collect();
@@ -182,7 +184,7 @@ fn storage_map_4_an_entry_that_meets_a_broken_page_is_applied_when_it_is_repaire
             applied[0] == applied[1]
         });
         model.retain(|key, _| !(b"key-0100".as_slice()..b"key-0300").contains(&key.as_slice()));
-        // Nothing was read here yet: a follower met them in applying, a leader in looking ahead.
+        // Nothing was read here yet: they were met in applying.
         assert!(0 < repairs(&mut group, slot));
         assert_reads(&mut group, slot, &model);
     }
@@ -244,4 +246,33 @@ fn storage_map_4_a_start_that_needs_a_broken_page_waits_for_it_and_takes_no_part
     assert_eq!(group.leader(), Some(leader), "nobody was disturbed");
     assert_reads(&mut group, follower, &model);
     assert_equal_pages(&mut group);
+}
+
+#[test]
+fn replication_membership_4_births_that_the_wal_lost_are_told_and_noted_again() {
+    let mut group = Group::serving(3);
+    let follower = group.follower();
+    group.advance(100_000);
+    group.kill(follower);
+    let whole = group.stored(follower).clone();
+    // A frame whose payload is lost while its directory is there.
+    let loses_notes = |offset: &usize| {
+        let mut altered = whole.clone();
+        altered.wal.flip(*offset as u64);
+        recover(&altered.wal).is_ok_and(|recovered| {
+            let is_damaged = recovered.groups.values().any(|group| group.state.is_damaged);
+            recovered.has_lost_notes && !is_damaged
+        })
+    };
+    let offset = (0..1 << 20).step_by(128).find(loses_notes).expect("notes are in some frame");
+    let mut altered = whole.clone();
+    altered.wal.flip(offset as u64);
+    group.restore(follower, altered);
+    group.start(follower);
+    group.run_until("it serves", |group| group.member(follower).is_serving);
+    let complaints = group.member(follower).complaints.clone();
+    assert!(complaints.iter().any(|line| line.contains("births")), "{complaints:?}");
+    group.advance(100_000);
+    let noted = recover(&group.member(follower).storage().wal).unwrap().notes;
+    assert_eq!(noted.len(), 2, "each of the others is noted again");
 }

@@ -1,9 +1,12 @@
 //! Storage, "State transfer": a member that lags behind the log is given pages, and then the log.
 
 use engine::api::PutRequest;
+use engine::page::map::PAGE_SIZE_BYTES;
+use engine::page::meta::{check_meta, choose_meta};
 use net::wire::Request;
+use shard::StartError;
 use tests::sim::client::SimClient;
-use tests::sim::member::Deed;
+use tests::sim::member::{Deed, SimMember};
 
 use super::group::Group;
 
@@ -47,4 +50,33 @@ fn storage_transfer_2_a_member_that_lags_gets_pages_and_then_the_entries_written
     group.run_until("it follows", caught_up);
     let metas = [leader, follower].map(|slot| group.member(slot).storage().pages.meta_slots());
     assert!(metas[0] == metas[1], "the same pages at the same checkpoints");
+}
+
+#[test]
+fn storage_transfer_1_the_meta_page_from_before_an_install_is_never_chosen() {
+    let mut group = Group::serving(3);
+    let (leader, follower) = (group.leader().unwrap(), group.follower());
+    let mut client = group.connect(leader);
+    // A checkpoint of its own first, in both slots.
+    puts(&mut group, leader, &mut client, 20);
+    group.kill(follower);
+    puts(&mut group, leader, &mut client, 70);
+    group.start(follower);
+    group.run_until("it is installed", |group| {
+        let deeds = &group.member(follower).deeds;
+        let installed = deeds.iter().position(|deed| *deed == Deed::PagesInstall);
+        installed.is_some_and(|at| matches!(deeds[at..], [_, Deed::MetaWrite { .. }, ..]))
+    });
+    group.kill(follower);
+    let mut storage = group.stored(follower).clone();
+    let [first, second] = storage.pages.meta_slots();
+    let newest = choose_meta(&first, &second).unwrap().unwrap();
+    let other = check_meta([&first, &second][1 - newest.slot() as usize], 1 - newest.slot());
+    let other = other.expect("the other slot holds an own checkpoint, whose pages are gone");
+    assert!(other.interval < newest.interval);
+    let at = newest.slot() as usize * PAGE_SIZE_BYTES;
+    storage.pages.bytes_mut()[at..at + PAGE_SIZE_BYTES].fill(0);
+    let config = group.configs[follower].clone();
+    let refused = SimMember::start(config, storage, group.now_us).err();
+    assert!(matches!(refused, Some(StartError::WalGap { .. })), "{refused:?}");
 }

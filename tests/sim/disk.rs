@@ -55,6 +55,15 @@ impl WalDisk {
         file[start..start + write.buffer.as_bytes().len()].copy_from_slice(write.buffer.as_bytes());
     }
 
+    /// Inverts a bit of the first segment.
+    pub fn flip(&mut self, offset_bytes: u64) {
+        for files in [&mut self.files, &mut self.durable] {
+            if let Some(mut file) = files.first_entry() {
+                file.get_mut()[offset_bytes as usize] ^= 1;
+            }
+        }
+    }
+
     /// The power goes: each sector that was written and not synced survives if `keeps` says so.
     pub fn lose_power(&mut self, mut keeps: impl FnMut() -> bool) {
         for (segment, file) in &mut self.files {

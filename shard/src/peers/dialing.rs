@@ -8,7 +8,7 @@ use net::peer::Purpose;
 
 use super::link::{Link, Phase};
 use super::{Dialing, HANDSHAKE_US_MAX, LINKS_MAX, Peer, PeerEvent, Peers};
-use crate::effect::{Effect, Effects};
+use crate::effect::{Effect, Effects, LogLevel};
 use crate::input::{ConnectionId, DialFailure, DialId};
 use crate::random::Random;
 
@@ -26,10 +26,29 @@ impl Peer {
 }
 
 impl Peers {
+    /// A start that found notes lost says so, once: it still knows each member as it was noted
+    /// before, and notes anew what it meets, but a disk that was wiped or put back meanwhile would
+    /// not be told from the one it was.
+    fn tell_lost_notes(&mut self, fx: &mut Effects) {
+        if !std::mem::take(&mut self.are_notes_lost) {
+            return;
+        }
+        let message = "the WAL is damaged: what was noted of other members' births and starts may \
+                       be older than it was";
+        let fields = vec![("members-known", self.peers.len().to_string())];
+        let message = message.to_string();
+        fx.push(Effect::Log { level: LogLevel::Warn, message, fields });
+        for peer in self.peers.values_mut() {
+            // Written down again with its next hello, whether it is news or not.
+            peer.is_note_stale = true;
+        }
+    }
+
     /// Dials who is to be dialed, and ends handshakes that take too long.
     pub fn tick(&mut self, now_us: u64, fx: &mut Effects) {
         assert!(self.now_us <= now_us);
         self.now_us = now_us;
+        self.tell_lost_notes(fx);
         let mut overdue = Vec::new();
         for (connection, link) in &self.links {
             if link.is_open() || matches!(link.phase, Phase::Noting { .. }) {

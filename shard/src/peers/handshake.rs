@@ -61,12 +61,12 @@ impl Peers {
             peer.url_next = 0;
         }
         let met = Acquaintance { birth_id: hello.birth_id, incarnation: hello.incarnation };
-        if peer.met == Some(met) {
+        if peer.met == Some(met) && !std::mem::take(&mut peer.is_note_stale) {
             return self.admit(connection, &hello, fx);
         }
         let note = wal.append_note(hello.from_member, &encode_note(met));
         let peer = self.peers.get_mut(&hello.from_member).expect("just made");
-        if peer.is_missed || peer.link.is_some() {
+        if peer.met != Some(met) && (peer.is_missed || peer.link.is_some()) {
             // Answered by a later life of it.
             peer.is_missed = false;
             self.events.push(PeerEvent::Gone { member: hello.from_member });

@@ -71,6 +71,8 @@ struct Peer {
     /// The configuration names it.
     is_member: bool,
     met: Option<Acquaintance>,
+    /// What is noted of it may be lost: it is noted again.
+    is_note_stale: bool,
     /// The open connection.
     link: Option<ConnectionId>,
     /// A dial, or a dialed connection before its handshake is over.
@@ -101,6 +103,8 @@ pub(crate) struct Peers {
     next_dial: u64,
     touched: BTreeSet<ConnectionId>,
     events: Vec<PeerEvent>,
+    /// What is known of the members may be older than what was noted.
+    are_notes_lost: bool,
     /// The figures name other members than before.
     are_members_new: bool,
     random: Random,
@@ -116,7 +120,8 @@ pub(crate) struct Stranger {
 
 impl Peers {
     /// Nobody is known yet but those whose birth is in the WAL's notes.
-    pub fn new(config: &Config, incarnation: u64, wal: &ShardWal) -> Peers {
+    /// `are_notes_lost` if some of these lay in a part of the WAL that cannot be read any more.
+    pub fn new(config: &Config, incarnation: u64, wal: &ShardWal, are_notes_lost: bool) -> Peers {
         let own = Hello {
             cluster_id: config.cluster_id,
             epoch: config.epoch,
@@ -142,6 +147,7 @@ impl Peers {
             next_dial: 0,
             touched: BTreeSet::new(),
             events: Vec::new(),
+            are_notes_lost,
             are_members_new: false,
             random: Random::new(config.seed ^ 0x7065_6572),
             now_us: 0,

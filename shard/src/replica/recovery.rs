@@ -258,8 +258,15 @@ impl<M: PageMap> Replica<M> {
             // Whoever opens the files copies what the side file holds before this.
             return Err(StartError::InstallLost { index: last.index });
         }
-        if meta.is_none() && 0 < group.older_index {
-            return Err(StartError::PagesLost);
+        match &meta {
+            None if 0 < group.older_index => return Err(StartError::PagesLost),
+            Some(meta) if meta.applied_index < group.older_index => {
+                // The newest meta page is broken, and the other one is from before a state that
+                // was received: its pages were written over.
+                let (checkpoint_index, first_index) = (meta.applied_index, group.older_index + 1);
+                return Err(StartError::WalGap { checkpoint_index, first_index });
+            }
+            _ => {}
         }
         let (mut engine, broken) = open_store(map, meta.as_ref())?;
         engine.answer_only(config.member_id, incarnation);
