@@ -218,7 +218,8 @@ pub enum Command<'a> {
         member_id: u64,
         alarm: AlarmType,
     },
-    /// The members that the group begins with; proposed once, behind `Genesis`.
+    /// The members that the group begins with; behind `Genesis`; the first of
+    /// either counts.
     MembersFound {
         founders: Vec<Founder<'a>>,
     },

@@ -123,7 +123,7 @@ pub enum ApplyError {
     Corruption(Corruption),
     /// A committed entry that this binary cannot read.
     Malformed(Malformed),
-    /// The group's first entry is not a `Genesis` this binary can serve, or a later one is.
+    /// The group's first entry is not a `Genesis` this binary can serve.
     Genesis,
 }
 

@@ -8,7 +8,7 @@ mod common;
 use common::{GENESIS, Replica};
 use engine::api::*;
 use engine::command::Malformed;
-use engine::engine::{ApplyError, Member, Step};
+use engine::engine::{Applied, ApplyError, Member, Step};
 use engine::lease::{Lease, LeaseChange};
 use engine::mvcc::budget::WorkBudget;
 use engine::mvcc::history::{HistoryProgress, SinkState};
@@ -646,6 +646,26 @@ fn encoded(command: &Command<'_>) -> Vec<u8> {
 }
 
 #[test]
+fn the_first_genesis_counts() {
+    let mut replica = Replica::new(100);
+    let first = replica.engine.genesis().expect("the group has begun");
+    let Command::Genesis { page_size_bytes, value_inline_bytes_max, .. } = GENESIS else {
+        panic!("the genesis")
+    };
+    let other = Command::Genesis {
+        page_size_bytes,
+        value_inline_bytes_max,
+        interval_pages_max: first.interval_pages_max + 1,
+        interval_bytes_max: first.interval_bytes_max + 1,
+    };
+    let applied = replica.engine.apply(2, 1, &encoded(&other), &mut WorkBudget::unlimited(), None);
+    assert!(matches!(applied, Ok(Applied::Done(_))), "{applied:?}");
+    assert_eq!(replica.engine.genesis(), Some(first));
+    assert_eq!(replica.engine.applied_index(), 2);
+    replica.engine.verify().unwrap();
+}
+
+#[test]
 fn entries_that_cannot_be_applied_are_errors() {
     let mut budget = WorkBudget::unlimited();
     let mut replica = Replica::empty(100);
@@ -659,9 +679,6 @@ fn entries_that_cannot_be_applied_are_errors() {
     let truncated = Err(ApplyError::Malformed(Malformed::Truncated));
     let cut = &entry[..entry.len() - 1];
     assert_eq!(replica.engine.apply(2, 1, cut, &mut budget, None), truncated);
-    entry.clear();
-    engine::command::encode(&GENESIS, ProposalId::default(), &mut entry);
-    assert_eq!(replica.engine.apply(2, 1, &entry, &mut budget, None), Err(ApplyError::Genesis));
     let huge = Command::Genesis {
         page_size_bytes: 4096,
         value_inline_bytes_max: 641,

@@ -21,6 +21,7 @@ use shard::{
     config::{Config, Origin},
     effect::{Effects, LogLevel},
     input::{CoreId, Door, Input},
+    limits::LOG_TAIL_ENTRIES,
     method_labels,
     metrics::{Identity as MetricsIdentity, render},
     pending_install,
@@ -430,6 +431,7 @@ fn shard_config(
         server_version: ETCD_VERSION.to_owned(),
         interval_bytes_max: INTERVAL_BYTES_MAX,
         interval_pages_max: INTERVAL_PAGES_MAX,
+        log_tail_entries: LOG_TAIL_ENTRIES,
         wal_segment_sizes: SegmentSizes::default(),
     })
 }

@@ -108,6 +108,9 @@ pub struct Config {
     pub interval_bytes_max: u64,
     /// Dirty pages after which a checkpoint interval ends.
     pub interval_pages_max: u32,
+    /// Applied entries kept in memory for followers that lag (etcd's --snapshot-catchup-entries);
+    /// who lags more is sent pages.
+    pub log_tail_entries: u64,
     /// Sizes of WAL segments; files of another size are not started on.
     pub wal_segment_sizes: SegmentSizes,
 }

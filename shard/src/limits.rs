@@ -8,6 +8,8 @@ pub const REQUEST_TIMEOUT_BASE_US: u64 = 5_000_000;
 pub const UNSENT_BYTES_MAX: usize = 1 << 20;
 /// A dial is answered within this.
 pub const DIAL_TIMEOUT_US: u64 = 1_000_000;
+/// Applied entries that a server keeps in memory: etcd's --snapshot-catchup-entries.
+pub const LOG_TAIL_ENTRIES: u64 = 5_000;
 /// Calls that a core takes in one step; input beyond waits for the next.
 pub const STEP_CALLS_MAX: usize = 4096;
 /// Sessions of a core; more connections are closed at once.

@@ -3,7 +3,8 @@
 //! Takes the calls and, revision by revision, what a watch of everything heard. Every revision must
 //! have one maker whose request, evaluated by the model one revision earlier, makes exactly these
 //! events and, if it was answered, gives exactly this answer. What nobody knows the outcome of may
-//! have made one revision or none. A revision without a call's hand must be the end of a lease:
+//! have made one revision or none; where several such calls explain several revisions, some way of
+//! giving each revision its own is enough. A revision without a call's hand must be the end of a lease:
 //! all its keys, nothing else.
 //! Source: fact sheet of etcd's behaviour, sections 1, 7 and 15.
 
@@ -40,19 +41,18 @@ pub struct Truth {
 /// The first revision that contradicts a call, or that nobody made.
 pub fn replay(history: &History, heard: &BTreeMap<i64, Vec<Heard>>) -> Result<Truth, Complaint> {
     let mut told: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
-    let mut open: BTreeSet<usize> = BTreeSet::new();
+    let mut unknown = Vec::new();
     for (slot, call) in history.calls.iter().enumerate() {
         match &call.outcome {
             Outcome::Done { revision, .. } if call.is_effective() => {
                 told.entry(*revision).or_default().push(slot);
             }
-            Outcome::Unknown if is_write(&call.request) => {
-                open.insert(slot);
-            }
+            Outcome::Unknown if is_write(&call.request) => unknown.push(slot),
             _ => {}
         }
     }
     let known = known_times(history);
+    let mut claims = Claims::default();
     let mut truth = Truth { store: Store::default(), makers: BTreeMap::new() };
     for (revision, events) in heard {
         let next = truth.store.revision() + 1;
@@ -61,15 +61,26 @@ pub fn replay(history: &History, heard: &BTreeMap<i64, Vec<Heard>>) -> Result<Tr
             return Err(Complaint::new(CHECK, what));
         }
         let slots = told.remove(revision).unwrap_or_default();
-        // Nobody can have made what somebody else knew of before.
-        let known_us = known.range(next..).next().map_or(NEVER_US, |(_, known_us)| *known_us);
-        let is_early = |slot: &usize| history.calls[*slot].invoked_us <= known_us;
-        let candidates: Vec<usize> = open.iter().copied().filter(is_early).collect();
-        let maker = find_maker(history, &truth.store, &slots, &candidates, events)?;
-        if let Maker::Call(slot) = maker {
-            open.remove(&slot);
+        match known_maker(history, &truth.store, &slots, events)? {
+            Some(maker) => {
+                truth.makers.insert(next, maker);
+            }
+            None => {
+                // Nobody can have made what somebody else knew of before.
+                let known_us = known.range(next..).next().map_or(NEVER_US, |(_, us)| *us);
+                let makes = |slot: &usize| {
+                    let call = &history.calls[*slot];
+                    let evaluated = truth.store.evaluate(&call.request, next - 1);
+                    call.invoked_us <= known_us
+                        && evaluated.is_ok_and(|evaluated| is_same(&evaluated.events, events))
+                };
+                let able = unknown.iter().copied().filter(makes).collect();
+                if !claims.add(next, able) {
+                    let what = format!("nobody asked for revision {next}: {events:?}");
+                    return Err(Complaint::new(CHECK, what));
+                }
+            }
         }
-        truth.makers.insert(next, maker);
         let store = &truth.store;
         let previous = |key: &[u8]| store.key_at(key, next - 1).cloned();
         let as_event = |heard: &Heard| Event {
@@ -80,6 +91,8 @@ pub fn replay(history: &History, heard: &BTreeMap<i64, Vec<Heard>>) -> Result<Tr
         let events = events.iter().map(as_event).collect();
         truth.store.commit(events);
     }
+    let claimed = claims.made.iter().map(|(slot, revision)| (*revision, Maker::Call(*slot)));
+    truth.makers.extend(claimed);
     if let Some((revision, slots)) = told.first_key_value() {
         let what = format!(
             "revision {revision} was acknowledged and is gone: {:?}; the last one is {}",
@@ -113,13 +126,47 @@ fn is_write(request: &Request) -> bool {
     matches!(request, Request::Put(_) | Request::Delete(_) | Request::Txn(_))
 }
 
-fn find_maker(
+/// Which calls without an answer made which revisions: each revision has one of those that are able
+/// to have made it, no call has two. What was chosen first is chosen again where that makes room
+/// (augmenting paths of a bipartite matching), for a call that may have made an earlier revision as
+/// well as another call may be the only one for a later revision.
+#[derive(Debug, Default)]
+struct Claims {
+    able: BTreeMap<i64, Vec<usize>>,
+    made: BTreeMap<usize, i64>,
+}
+
+impl Claims {
+    /// Finds a maker for one more revision; false if there is no way.
+    fn add(&mut self, revision: i64, able: Vec<usize>) -> bool {
+        self.able.insert(revision, able);
+        self.claim(revision, &mut BTreeSet::new())
+    }
+
+    fn claim(&mut self, revision: i64, asked: &mut BTreeSet<usize>) -> bool {
+        let able = self.able[&revision].clone();
+        if let Some(free) = able.iter().find(|slot| !self.made.contains_key(slot)) {
+            self.made.insert(*free, revision);
+            return true;
+        }
+        for slot in able {
+            let other = self.made[&slot];
+            if asked.insert(slot) && self.claim(other, asked) {
+                self.made.insert(slot, revision);
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// The maker of a revision that an answer tells of, or that a lease's end explains.
+fn known_maker(
     history: &History,
     store: &Store,
     told: &[usize],
-    open: &[usize],
     events: &[Heard],
-) -> Result<Maker, Complaint> {
+) -> Result<Option<Maker>, Complaint> {
     let at = store.revision();
     match told {
         [] => {}
@@ -131,7 +178,7 @@ fn find_maker(
                 Complaint::new(CHECK, what)
             })?;
             verify_answer(call, &evaluated, events)?;
-            return Ok(Maker::Call(*slot));
+            return Ok(Some(Maker::Call(*slot)));
         }
         [first, second, ..] => {
             let (first, second) = (&history.calls[*first], &history.calls[*second]);
@@ -144,18 +191,10 @@ fn find_maker(
     if let Some(lease) = lease.filter(|lease| *lease != 0) {
         let ended = store.deletion(&store.keys_of_lease(lease, at), at);
         if is_same(&ended, events) {
-            return Ok(Maker::Lease(lease));
+            return Ok(Some(Maker::Lease(lease)));
         }
     }
-    let makes = |slot: &&usize| {
-        let evaluated = store.evaluate(&history.calls[**slot].request, at);
-        evaluated.is_ok_and(|evaluated| is_same(&evaluated.events, events))
-    };
-    if let Some(slot) = open.iter().find(makes) {
-        return Ok(Maker::Call(*slot));
-    }
-    let what = format!("nobody asked for revision {}: {events:?}", at + 1);
-    Err(Complaint::new(CHECK, what))
+    Ok(None)
 }
 
 fn verify_answer(call: &Call, evaluated: &Evaluated, events: &[Heard]) -> Result<(), Complaint> {
@@ -229,6 +268,42 @@ pub(super) mod tests {
         let truth = replay(&History { calls }, &heard).expect("nothing is wrong");
         assert_eq!(truth.makers[&2], Maker::Call(0));
         assert_eq!(truth.makers[&3], Maker::Call(1));
+    }
+
+    #[test]
+    fn who_may_have_made_several_revisions_leaves_the_others_theirs() {
+        let delete = |range_end: &str| {
+            Request::Delete(Delete {
+                key: b"a".to_vec(),
+                range_end: range_end.into(),
+                ..Delete::default()
+            })
+        };
+        let unknown = |range_end: &str| Call {
+            request: delete(range_end),
+            outcome: Outcome::Unknown,
+            ..put("", "", (1, 0), None)
+        };
+        let gone = |key: &str, revision: i64| Heard {
+            mod_revision: revision,
+            key: key.into(),
+            kv: None,
+            previous: None,
+        };
+        let mut calls = vec![put("a", "1", (0, 1), Some(2)), put("b", "1", (0, 9), Some(4))];
+        // The first may have deleted either key, the second only the first one.
+        calls.extend([unknown("c"), unknown("")]);
+        let heard = events(vec![
+            heard("a", "1", 2, 2, 1),
+            gone("a", 3),
+            heard("b", "1", 4, 4, 1),
+            gone("b", 5),
+        ]);
+        let truth = replay(&History { calls: calls.clone() }, &heard).expect("there is a way");
+        assert_eq!((truth.makers[&3], truth.makers[&5]), (Maker::Call(3), Maker::Call(2)));
+        calls.pop();
+        let complaint = replay(&History { calls }, &heard).expect_err("one is left over");
+        assert!(complaint.what.contains("nobody asked for revision 5"), "{complaint}");
     }
 
     #[test]

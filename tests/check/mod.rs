@@ -14,6 +14,7 @@ pub mod log_lines;
 pub mod raft_log;
 pub mod replicas;
 pub mod search;
+pub mod trees;
 pub mod watches;
 
 pub use history::{Call, Complaint, History, Outcome};

@@ -10,6 +10,7 @@ use shard::effect::Effect;
 use shard::input::Input;
 
 use super::ambush::Ambush;
+use super::coverage::Sight;
 use super::network::Host;
 use super::plan::FaultKind;
 use super::queue::Happening;
@@ -17,8 +18,8 @@ use super::sectors::Survival;
 use super::session::Phase;
 use super::trace::Level;
 use super::world::World;
-use crate::check::Complaint;
 use crate::check::raft_log::{DiskEntry, DiskLog};
+use crate::check::{Complaint, trees};
 
 /// The default keyspace's group.
 const GROUP: GroupId = GroupId(1);
@@ -126,6 +127,7 @@ impl World {
             file.write(write.offset_bytes, write.buffer.as_bytes());
             file.lose_power(Survival::Each { permille }, &mut self.random);
         }
+        self.coverage.add(Sight::DiskError);
         self.trace.say(Level::Faults, self.now_us, || format!("member {slot}'s disk failed"));
         self.kill(slot);
     }
@@ -133,6 +135,7 @@ impl World {
     /// The process ends; what it wrote stays readable, what was on its way may have arrived.
     pub(super) fn kill(&mut self, slot: usize) {
         let Some(process) = &mut self.members[slot].process else { return };
+        self.coverage.add(Sight::Kill);
         let in_flight: Vec<_> = process.wal_flight.iter().map(|write| write.segment).collect();
         let permille = *self.random.pick(&[0, 500, 1_000]);
         for segment in in_flight {
@@ -145,6 +148,7 @@ impl World {
 
     pub(super) fn cut_power(&mut self, slot: usize) {
         let survival = *self.random.pick(&self.plan.survivals);
+        self.coverage.add(Sight::PowerCut);
         self.end_process(slot, true);
         self.members[slot].disk.lose_power(survival, &mut self.random);
         self.start_later(slot);
@@ -214,7 +218,10 @@ impl World {
 
     /// What the disks hold in the end.
     pub(super) fn read_disks(&mut self) -> Result<(), Complaint> {
-        (0..self.members.len()).try_for_each(|slot| self.read_disk(slot))
+        (0..self.members.len()).try_for_each(|slot| {
+            trees::check(slot as u64, self.members[slot].disk.map_pages())?;
+            self.read_disk(slot)
+        })
     }
 
     fn read_disk(&mut self, slot: usize) -> Result<(), Complaint> {

@@ -16,6 +16,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tests::sim::coverage::Coverage;
 use tests::sim::plan::{Focus, Plan};
 use tests::sim::run::{Report, run};
 use tests::sim::trace::Level;
@@ -43,7 +44,8 @@ struct Totals {
     /// Complaints that are not to be looked at.
     excepted: AtomicU64,
     is_wrong: AtomicBool,
-    print: Mutex<()>,
+    /// Also whose turn it is to print.
+    coverage: Mutex<Coverage>,
 }
 
 thread_local! {
@@ -82,12 +84,14 @@ fn main() -> ExitCode {
     });
     let hours = totals.virtual_us.load(Ordering::Relaxed) as f64 / 3.6e9;
     println!(
-        "{} seeds, {} of them excepted, {hours:.2} virtual hours, {} calls, {:.1} s",
+        "{} seeds from {}, {} of them excepted, {hours:.2} virtual hours, {} calls, {:.1} s",
         totals.seeds.load(Ordering::Relaxed),
+        options.seeds.start,
         totals.excepted.load(Ordering::Relaxed),
         totals.calls.load(Ordering::Relaxed),
         began.elapsed().as_secs_f64()
     );
+    println!("{}", totals.coverage.lock().expect("a panic ends the program"));
     ExitCode::from(u8::from(totals.is_wrong.load(Ordering::Relaxed)))
 }
 
@@ -111,7 +115,8 @@ fn work(options: &Options, next: &AtomicU64, totals: &Totals, began: Instant) {
         totals.seeds.fetch_add(1, Ordering::Relaxed);
         totals.virtual_us.fetch_add(report.virtual_us, Ordering::Relaxed);
         totals.calls.fetch_add(report.calls.0 as u64, Ordering::Relaxed);
-        let _quiet = totals.print.lock();
+        let mut coverage = totals.coverage.lock().expect("a panic ends the program");
+        coverage.merge(&report.coverage);
         let check = report.complaint.as_ref().map(|complaint| complaint.check);
         let is_wrong = check.is_some() && check != options.except.as_deref();
         totals.excepted.fetch_add(u64::from(check.is_some() && !is_wrong), Ordering::Relaxed);
@@ -145,6 +150,7 @@ fn describe(seed: u64, members: usize, focus: Focus, report: &Report) {
         sights.0,
         sights.1
     );
+    println!("{}", report.coverage);
     if let Some(complaint) = &report.complaint {
         println!("{complaint}\nagain: {}", command(seed, members, focus));
     }

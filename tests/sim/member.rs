@@ -106,6 +106,7 @@ pub fn config() -> Config {
         server_version: "3.7.0".to_string(),
         interval_bytes_max: 64 << 10,
         interval_pages_max: 64,
+        log_tail_entries: shard::limits::LOG_TAIL_ENTRIES,
         wal_segment_sizes: SegmentSizes::default(),
     }
 }

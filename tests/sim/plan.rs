@@ -117,6 +117,8 @@ pub struct Plan {
     pub interval_pages_max: u32,
     /// See `interval_pages_max`.
     pub interval_bytes_max: u64,
+    /// Applied entries kept for followers: few, so that who was away is sent pages.
+    pub log_tail_entries: u64,
     /// Size of WAL segments: small ones are left, released and recycled within a run.
     pub wal_segment_size_bytes: u64,
 }
@@ -164,6 +166,7 @@ impl Plan {
             heartbeat_interval_us: election_timeout_us / 10,
             interval_pages_max: *random.pick(&[24, 64, 256, 4_096]),
             interval_bytes_max: *random.pick(&[16 << 10, 64 << 10, 1 << 20]),
+            log_tail_entries: *random.pick(&[10, 100, 1_000, 5_000]),
             wal_segment_size_bytes: *random.pick(&[2 << 20, 2 << 20, 4 << 20]),
         }
     }
@@ -196,6 +199,7 @@ impl Plan {
         plan.heartbeat_interval_us = 100_000;
         plan.interval_pages_max = 1_024;
         plan.interval_bytes_max = 1 << 20;
+        plan.log_tail_entries = 5_000;
         plan.wal_segment_size_bytes = 4 << 20;
         plan
     }

@@ -161,6 +161,7 @@ fn config(plan: &Plan, slot: usize, random: &mut Random) -> Config {
         watch_progress_interval_us: random.between(1_000_000, 600_000_000),
         interval_bytes_max: plan.interval_bytes_max + random.between(0, 4) * 4_096,
         interval_pages_max: plan.interval_pages_max + random.between(0, 4) as u32,
+        log_tail_entries: plan.log_tail_entries,
         wal_segment_sizes: SegmentSizes {
             first_bytes: plan.wal_segment_size_bytes,
             other_bytes: plan.wal_segment_size_bytes,

@@ -1,6 +1,7 @@
 //! One run of a seed: the world from its beginning to its end, then every checker that looks at a
 //! whole history.
 
+use super::coverage::Coverage;
 use super::plan::Plan;
 use super::trace::{Level, Trace};
 use super::watcher::Watcher;
@@ -28,6 +29,8 @@ pub struct Report {
     pub starts: u64,
     /// Checkpoint intervals and committed entries that were compared.
     pub sights: (usize, usize),
+    /// What happened, counted.
+    pub coverage: Coverage,
     /// Lines of the trace, if they were kept.
     pub lines: String,
     /// What is wrong, if anything is.
@@ -51,6 +54,7 @@ pub fn run(plan: Plan, level: Level, is_printed: bool) -> Report {
         revision: calls.iter().filter_map(|call| call.revision()).max().unwrap_or_default(),
         starts: world.starts,
         sights: world.sights(),
+        coverage: world.coverage,
         lines: world.trace.lines().to_string(),
         complaint,
     }

@@ -80,10 +80,7 @@ impl DiskImage {
     /// The page file as a process maps it.
     pub fn map_pages(&self) -> HeapPages {
         let mut pages = HeapPages::new();
-        let bytes = self.pages.contents();
-        if !bytes.is_empty() {
-            pages.write(&PageWrite { first: PageNumber(0), bytes: bytes.into() });
-        }
+        *pages.bytes_mut() = self.pages.contents();
         pages
     }
 

@@ -10,12 +10,13 @@ use raft::Role;
 use shard::effect::{Effect, LogLevel, SegmentOrigin};
 use shard::input::{ConnectionId, Input};
 
+use super::coverage::Sight;
 use super::process::Process;
 use super::queue::Happening;
 use super::trace::Level;
 use super::world::World;
 use crate::check::bounds::Bound;
-use crate::check::{Complaint, log_lines};
+use crate::check::{Complaint, log_lines, trees};
 
 impl World {
     /// Does one thing that a process asked for in a step.
@@ -67,13 +68,17 @@ impl World {
                 let fresh_size_bytes = match origin {
                     SegmentOrigin::Fresh => size_bytes,
                     SegmentOrigin::Recycled(old) => {
+                        self.coverage.add(Sight::SegmentRecycled);
                         disk.rename(old, segment);
                         0
                     }
                 };
                 Happening::SegmentReady { member, life, segment, fresh_size_bytes }
             }
-            Effect::WalSegmentDelete { segment } => return disk.delete(segment),
+            Effect::WalSegmentDelete { segment } => {
+                self.coverage.add(Sight::SegmentDeleted);
+                return disk.delete(segment);
+            }
             Effect::PageWrite { first, bytes } => {
                 return self.write_pages(slot, PageWrite { first: PageNumber(first), bytes });
             }
@@ -89,6 +94,7 @@ impl World {
             }
             Effect::SideSync { number } => Happening::SideSynced { member, life, number },
             Effect::PagesInstall { runs } => {
+                self.coverage.add(Sight::Install);
                 for write in disk.install(&runs) {
                     self.write_map(slot, &write);
                 }
@@ -96,6 +102,7 @@ impl World {
             }
             Effect::SideDiscard => return disk.discard_side(),
             Effect::PunchHole { first, pages } => {
+                self.coverage.add(Sight::HolePunched);
                 let zeros = vec![0; pages as usize * PAGE_SIZE_BYTES];
                 let hole = PageWrite { first: PageNumber(first), bytes: zeros.into() };
                 return self.write_pages(slot, hole);
@@ -142,6 +149,13 @@ impl World {
             }
             Happening::MetaSynced { interval, .. } => {
                 disk.pages_mut().sync();
+                self.coverage.add(Sight::Checkpoint);
+                if self.verified_interval < interval {
+                    // The others' meta page of this interval has to be the same bytes.
+                    self.verified_interval = interval;
+                    let judged = trees::check(slot as u64, disk.map_pages());
+                    self.complain(judged.map(|_| ()));
+                }
                 Input::MetaSynced { interval }
             }
             Happening::SideSynced { number, .. } => {
@@ -236,6 +250,7 @@ impl World {
         self.trace.say(Level::Faults, self.now_us, || {
             format!("member {slot} says {level:?} {message} {fields:?}")
         });
+        self.coverage.on_log(message, fields);
         if message == "role changed" {
             self.judge_roles(slot);
             self.spring_ambush(slot);

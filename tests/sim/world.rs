@@ -11,6 +11,7 @@ use shard::input::{DialFailure, Door, Input};
 use super::admin::Admin;
 use super::ambush::Ambush;
 use super::caller::Caller;
+use super::coverage::Coverage;
 use super::network::{End, Host, LinkId, Network};
 use super::plan::Plan;
 use super::process::{Member, member_of_url};
@@ -76,6 +77,10 @@ pub struct World {
     /// Reused.
     wishes: Vec<Wish>,
     is_over: bool,
+    /// What happened so far.
+    pub coverage: Coverage,
+    /// The newest interval whose trees were looked at.
+    pub(super) verified_interval: u64,
     /// Lives of members that began.
     pub starts: u64,
 }
@@ -111,6 +116,8 @@ impl World {
             next_number: 1,
             wishes: Vec::new(),
             is_over: false,
+            coverage: Coverage::default(),
+            verified_interval: 0,
             starts: 0,
             plan,
         };

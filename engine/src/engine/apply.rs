@@ -86,7 +86,7 @@ impl<M: PageMap> Engine<M> {
             return Ok(Applied::Done(self.outcome(ProposalId::default(), self.done())));
         }
         let (proposal, command) = command::decode(entry)?;
-        if self.genesis.is_some() == matches!(command, Command::Genesis { .. }) {
+        if self.genesis.is_none() && !matches!(command, Command::Genesis { .. }) {
             return Err(ApplyError::Genesis);
         }
         self.interval_bytes += entry.len() as u64;
@@ -203,6 +203,8 @@ impl<M: PageMap> Engine<M> {
                 }
                 self.rejected(Reject::LeaseNotFound)
             }
+            // A leader that was deposed while it held its proposal has it sent to the next one.
+            Command::Genesis { .. } if self.genesis.is_some() => self.done(),
             Command::Genesis { .. } => self.apply_genesis(command)?,
             Command::Compact { revision } => self.apply_compact(*revision),
             Command::CompactStep { mark_main, mark_sub } => {

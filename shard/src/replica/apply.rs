@@ -208,7 +208,9 @@ impl<M: PageMap> Replica<M> {
             return self.raft.compact_log(Index(applied));
         }
         let size_bytes = self.raft.log_size_bytes();
-        let mut up_to = self.checkpoint.log_kept_from(applied, size_bytes).min(applied);
+        let tail_entries = self.config.log_tail_entries;
+        let kept_from = self.checkpoint.log_kept_from(applied, tail_entries, size_bytes);
+        let mut up_to = kept_from.min(applied);
         if size_bytes <= TRANSFER_LOG_BYTES_MAX
             && let Some(needed) = self.raft.transfer_needs_from()
         {

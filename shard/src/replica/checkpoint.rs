@@ -143,8 +143,8 @@ impl CheckpointState {
 
     /// Entries up to here need not be kept for followers: a tail of the log spares who lags a
     /// little the transfer of the state, unless it grows too large.
-    pub fn log_kept_from(&self, applied: u64, size_bytes: usize) -> u64 {
-        let tail = applied.saturating_sub(LOG_TAIL_ENTRIES);
+    pub fn log_kept_from(&self, applied: u64, tail_entries: u64, size_bytes: usize) -> u64 {
+        let tail = applied.saturating_sub(tail_entries);
         let is_large = LOG_RETAINED_BYTES_MAX < size_bytes;
         if is_large { self.durable.index } else { self.older_index.min(tail) }
     }
@@ -292,8 +292,6 @@ impl<M: PageMap> Replica<M> {
 const QUIET_CHECKPOINTS: u32 = IDLE_CHECKPOINTS - 1;
 /// Free runs looked at in one step.
 const HOLES_PER_STEP_MAX: usize = 256;
-/// Applied entries kept in memory for followers that lag: etcd's --snapshot-catchup-entries.
-const LOG_TAIL_ENTRIES: u64 = 5_000;
 /// Bytes of entries kept in memory below the newest checkpoint.
 const LOG_RETAINED_BYTES_MAX: usize = 128 << 20;
 
