@@ -100,11 +100,13 @@ impl World {
             // It goes on in the belief that it leads, while others elect and write.
             0 => {
                 let for_us = self.random.between(timeout_us / 2, 4 * timeout_us);
-                // What was held back reaches it while it still thinks so, or later.
-                let more_us = *self.random.pick(&[timeout_us / 20, timeout_us / 4, timeout_us]);
-                let away_us = for_us + self.random.between(0, more_us);
-                self.strike_in(0, Blow::Isolate { member: leader, for_us: away_us });
                 self.strike_in(0, Blow::Pause { member: leader, for_us });
+                for other in (0..count).filter(|other| *other != leader) {
+                    // What was held back reaches it while it still thinks so, or later.
+                    let more = *self.random.pick(&[timeout_us / 20, timeout_us / 4, timeout_us]);
+                    let for_us = for_us + self.random.between(0, more);
+                    self.strike_in(0, Blow::Sever { member: leader, other, for_us });
+                }
             }
             // Who lacks the newest entries is the first to notice that the leader is gone.
             1 => {

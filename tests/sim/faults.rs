@@ -46,7 +46,7 @@ impl World {
             // The worst moment is between a write and its sync, when others were told already.
             FaultKind::PowerCut if self.random.chance(600) => {
                 let member = &mut self.members[slot];
-                match self.random.chance(300) {
+                match self.random.chance(500) {
                     true => member.is_doomed_at_head = true,
                     false => member.is_doomed = true,
                 }

@@ -81,6 +81,8 @@ pub struct Plan {
     pub members: usize,
     /// Clients that call.
     pub callers: usize,
+    /// So many of them take their time: they ask again long after others led and wrote.
+    pub slow_callers: usize,
     /// Watches besides the one that hears everything.
     pub watchers: usize,
     /// How long faults go on, microseconds.
@@ -147,6 +149,7 @@ impl Plan {
             seed,
             members,
             callers: random.between(1, 7) as usize,
+            slow_callers: 0,
             watchers: random.between(0, 5) as usize,
             fault_us: random.between(4_000_000, 16_000_000),
             calm_us: 5_000_000 + 5 * election_timeout_us,
@@ -263,12 +266,17 @@ impl Plan {
                 plan.election_timeout_us = 300_000;
                 plan.heartbeat_interval_us = 30_000;
                 plan.watchers = plan.watchers.min(1);
+                plan.callers = 4 + plan.members;
+                plan.slow_callers = plan.callers / 2;
                 plan.keys = *random.pick(&[2, 8]);
             }
             Focus::Power => {
-                plan.dwell_on(FaultKind::PowerCut, often(random));
+                let mean_us = often(random) * random.between(1, 5);
+                plan.dwell_on(FaultKind::PowerCut, mean_us);
                 plan.dwell_on(FaultKind::SlowDisk, often(random));
-                plan.sync_us = *random.pick(&[(100, 3_000), (2_000, 20_000)]);
+                plan.sync_us = *random.pick(&[(100, 400), (100, 3_000), (2_000, 20_000)]);
+                plan.value_size_bytes_max = *random.pick(&[300, 5_000]);
+                plan.callers = 6;
                 plan.interval_pages_max = *random.pick(&[24, 64]);
                 plan.interval_bytes_max = *random.pick(&[4 << 10, 16 << 10]);
                 plan.shares.put += 20;

@@ -568,13 +568,20 @@ fn make_clients(plan: &Plan, random: &mut Random) -> Vec<ClientSlot> {
     for caller in 0..plan.callers.max(plan.members) {
         let size_max = plan.value_size_bytes_max;
         let workload = Workload::new(caller as u64 + 1, plan.keys, size_max, plan.shares.clone());
-        let (think_us, pipeline) = (plan.think_us, plan.pipeline);
+        let (least_us, most_us) = plan.think_us;
+        let think_us = match caller < plan.slow_callers {
+            true => (least_us, SLOW_FACTOR * most_us),
+            false => (least_us, most_us),
+        };
+        let pipeline = plan.pipeline;
         let caller = Caller::new(caller, random.fork(), workload, think_us, pipeline);
         clients.push(slot(Program::Caller(Box::new(caller))));
     }
     clients
 }
 
+/// Slow callers think for up to so many times as long.
+const SLOW_FACTOR: u64 = 40;
 /// A step takes this long.
 const STEP_US: u64 = 10;
 /// A process hears within this that a socket took its bytes.

@@ -268,18 +268,4 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "                if let Some(reject) = self.check_op(op)?.filter(|_| !IS || *slot == 0) {",
         )],
     },
-    Mutant {
-        name: "a revision is published before its last slice",
-        rule: "long 2: one entry is shown with its last slice",
-        members: 1,
-        focus: "swarm",
-        edits: &[edit(
-            "engine/src/engine/apply.rs",
-            "            if !run.revoke(&mut self.trees, *id, context, feed, budget)? {
-                return Ok(false);",
-            "            if !run.revoke(&mut self.trees, *id, context, feed, budget)? {
-                if IS { self.revision = run.revision(context); }
-                return Ok(false);",
-        )],
-    },
 ];
