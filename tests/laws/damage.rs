@@ -276,3 +276,42 @@ fn replication_membership_4_births_that_the_wal_lost_are_told_and_noted_again() 
     let noted = recover(&group.member(follower).storage().wal).unwrap().notes;
     assert_eq!(noted.len(), 2, "each of the others is noted again");
 }
+
+#[test]
+fn storage_map_4_pages_that_no_member_has_any_more_are_replaced_by_a_newer_state() {
+    let (mut group, mut model) = written(3);
+    let leader = group.leader().unwrap();
+    let follower = group.follower();
+    let mut client = group.connect(leader);
+    let last = key(KEYS - 1);
+    let few: Vec<_> = (0..20).map(|_| put(&last, b"again")).collect();
+    write(&mut group, leader, &mut client, &few);
+    let whole = pages(&mut group, follower);
+    let concerned = pages_that(&whole, breaks_reads);
+    concerned.iter().step_by(2).for_each(|page| group.member(follower).alter_page(*page));
+    // So much that the others have gone on by many intervals before they can be asked.
+    group.hold(follower, leader, true);
+    let third = 3 - leader - follower;
+    group.hold(follower, third, true);
+    for round in 20..24 {
+        put_all(&mut group, leader, &mut client, &mut model, round);
+    }
+    group.hold(follower, leader, false);
+    group.hold(follower, third, false);
+    let caught_up = |group: &mut Group| {
+        let [own, others] = [follower, leader].map(|slot| group.member(slot).raft_status());
+        own.applied == others.applied
+    };
+    group.advance(4_000_000);
+    group.run_until("it is where the others are", caught_up);
+    let complaints = &group.member(follower).complaints;
+    assert!(complaints.iter().any(|line| line.contains("no entry is applied")), "{complaints:?}");
+    assert_reads(&mut group, follower, &model);
+    put_all(&mut group, leader, &mut client, &mut model, 30);
+    assert_equal_pages(&mut group);
+    // Its log is whole: it starts from what it has.
+    group.kill(follower);
+    group.start(follower);
+    group.run_until("it is back", caught_up);
+    assert_reads(&mut group, follower, &model);
+}

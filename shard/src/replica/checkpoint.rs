@@ -95,6 +95,13 @@ impl CheckpointState {
         *self = CheckpointState::recovered(last, last.index, Some(meta), configuration);
     }
 
+    /// A received checkpoint took the place of broken pages; the log in memory is what it was.
+    pub fn on_replaced(&mut self, last: EntryId, configuration: Configuration, meta: Vec<u8>) {
+        let (log_dropped_to, is_log_kept) = (self.log_dropped_to, self.is_log_kept);
+        self.on_installed(last, configuration, meta);
+        (self.log_dropped_to, self.is_log_kept) = (log_dropped_to, is_log_kept);
+    }
+
     /// The newest durable checkpoint: its last entry, configuration and meta page.
     pub fn newest(&self) -> Option<(EntryId, &Configuration, &[u8])> {
         let newest = self.newest.as_ref()?;

@@ -87,7 +87,12 @@ pub(super) fn open_store<M: PageMap>(
 
 /// Opens the store and reads all that every start needs.
 fn reopen<M: PageMap>(engine: &mut Engine<M>, meta: &Meta) -> Result<(), OpenError> {
-    engine.reopen(meta)?;
+    if engine.store().durable_interval() == meta.interval {
+        // An earlier try opened the pages and failed on what they hold.
+        engine.rewind(meta)?;
+    } else {
+        engine.reopen(meta)?;
+    }
     engine.members()?;
     engine.removed_ids()?;
     engine.leases()?;

@@ -4,7 +4,8 @@
 //! sent it (replicas are equal page by page); while a page is being mended no interval ends, so it
 //! cannot be freed and taken for something else meanwhile; it is written by way of the side file,
 //! never beside a state transfer, so that one completion answers one order; what waits for a page
-//! is answered when it is mended or given up; pages that apply needs are never given up.
+//! is answered when it is mended or given up; a page that apply needs and nobody has any more is
+//! replaced with all others by a newer checkpoint of another member.
 //! Source: architecture.md, section 6; storage.md, "Reading through the map" 4.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -323,6 +324,14 @@ impl<M: PageMap> Replica<M> {
             fx.push(Effect::Log { level: LogLevel::Warn, message, fields });
             if broken.need == Need::Read {
                 given_up.push(*first);
+            } else if self.rewind.is_some() {
+                // Who leads has the newest pages of all; any other one will do.
+                let others = self.connected_since_us.keys().copied();
+                let leader = self.raft.soft_state().leader.map(|leader| leader.0);
+                let from = others.clone().find(|other| leader == Some(*other));
+                if let Some(from) = from.or_else(|| others.clone().next()) {
+                    self.receiving.want_store(from);
+                }
             }
         }
         for first in given_up {

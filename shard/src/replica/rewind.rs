@@ -28,6 +28,8 @@ pub(super) struct Rewind {
     /// The revision that was published then.
     pub revision: i64,
     stage: Stage,
+    /// The entry that failed was taken out of those to be applied.
+    has_failed: bool,
     /// Read from the log, not applied again yet, last one first.
     entries: Vec<Entry>,
 }
@@ -40,7 +42,30 @@ enum Stage {
     Replaying,
 }
 
+impl Rewind {
+    /// The last entry whose application was complete.
+    pub fn target(&self) -> u64 {
+        self.target
+    }
+}
+
 impl<M: PageMap> Replica<M> {
+    /// A received state took the place of the broken pages; the log contains it.
+    pub(super) fn go_on_from_adopted(&mut self, index: u64, fx: &mut Effects) {
+        let rewind = self.rewind.as_mut().expect("a state is adopted because of broken pages");
+        rewind.stage = Stage::Replaying;
+        rewind.entries.clear();
+        if rewind.target < index {
+            // It is ahead of where the store was.
+            (rewind.target, rewind.has_failed) = (index, false);
+            rewind.revision = self.engine.revision();
+            self.committed.retain(|entry| index < entry.index.0);
+            self.raft.applied(Index(index));
+            self.end_rewind(fx);
+            self.on_store_replaced();
+        }
+    }
+
     /// Whether the store must not be looked at: it is being replaced, not where it was, or not open.
     pub(super) fn is_store_away(&self) -> bool {
         self.is_installing() || self.rewind.is_some() || self.opening.is_some()
@@ -57,7 +82,8 @@ impl<M: PageMap> Replica<M> {
         }
         assert!(self.rewind.is_none() && next <= target + 1);
         let revision = self.engine.revision();
-        self.rewind = Some(Rewind { target, revision, stage: Stage::Waiting, entries: Vec::new() });
+        let (stage, entries) = (Stage::Waiting, Vec::new());
+        self.rewind = Some(Rewind { target, revision, stage, has_failed: true, entries });
         true
     }
 
@@ -165,7 +191,8 @@ impl<M: PageMap> Replica<M> {
         let rewind = self.rewind.take().expect("the caller looked at it");
         assert!(self.engine.revision() == rewind.revision, "the same entries, the same outcome");
         let failed = rewind.target + 1;
-        if self.committed.front().is_none_or(|next| next.index.0 != failed) {
+        if rewind.has_failed {
+            assert!(self.committed.front().is_none_or(|next| failed < next.index.0));
             let mut entries = Vec::new();
             let read = self.raft.entries(Index(failed), 0, &mut entries);
             assert!(read.is_ok(), "an entry that is not applied is in memory");

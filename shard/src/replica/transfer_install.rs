@@ -11,8 +11,9 @@ use engine::page::map::PageMap;
 use engine::transfer::directory::Directory;
 use engine::wal::position::GroupId;
 use engine::wal::record::Install;
-use raft::{ReadyNumber, Snapshot};
+use raft::{Entry, EntryKind, Index, ReadyNumber, Snapshot, Term};
 
+use super::rewind::Rewind;
 use super::{DEFAULT_GROUP, Replica};
 use crate::effect::{Effect, Effects, LogLevel};
 use crate::wal::ShardWal;
@@ -23,6 +24,8 @@ pub(super) struct Installing {
     directory: Box<Directory>,
     snapshot: Snapshot,
     stage: Stage,
+    /// The log is whole and goes on; only the pages are replaced.
+    keeps_log: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +66,40 @@ impl<M: PageMap> Replica<M> {
         // What was committed and not applied is in it.
         self.committed.clear();
         self.events.clear();
-        self.installing = Some(Installing { directory, snapshot, stage: Stage::Recording(number) });
+        let stage = Stage::Recording(number);
+        self.installing = Some(Installing { directory, snapshot, stage, keeps_log: false });
         install
+    }
+
+    /// A received state that the log contains takes the place of pages that cannot be mended. The
+    /// WAL says nothing of it, since an install ends the log there: after a crash in the middle the
+    /// pages are broken as they are now, and are replaced again.
+    pub(super) fn adopt_store(&mut self) {
+        let last = self.receiving.held_store().expect("the caller looked at it");
+        let handed_out = self.committed.back().map(|entry| entry.index.0);
+        let target = self.rewind.as_ref().map_or(last.index, Rewind::target);
+        if handed_out.unwrap_or(target + 1) < last.index || self.has_change_in(target, last.index) {
+            // Not known here yet, or the members of the group would be other ones than Raft says.
+            return;
+        }
+        let configuration = self.receiving.configuration().expect("it is held").clone();
+        let directory = self.receiving.take_held().expect("just looked at");
+        assert!(self.installing.is_none() && !self.checkpoint.is_under_way());
+        assert!(!self.page_repair.is_writing(), "no transfer begins beside a repair");
+        let id = raft::EntryId { index: Index(last.index), term: Term(last.term) };
+        let snapshot = Snapshot { last: id, configuration };
+        let stage = Stage::Recorded;
+        self.installing = Some(Installing { directory, snapshot, stage, keeps_log: true });
+        self.tell_health(true);
+    }
+
+    /// Whether members change in entries behind `from`, up to `to`.
+    fn has_change_in(&self, from: u64, to: u64) -> bool {
+        let is_change = |entry: &Entry| entry.kind == EntryKind::ConfigChange;
+        let skipped = self.committed.iter().filter(|entry| entry.index.0 <= to);
+        let mut failed = Vec::new();
+        let is_read = to <= from || self.raft.entries(Index(from + 1), 0, &mut failed).is_ok();
+        !is_read || failed.iter().chain(skipped).any(is_change)
     }
 
     /// Begins the copying once the record is durable.
@@ -95,30 +130,35 @@ impl<M: PageMap> Replica<M> {
     ) {
         let installing = self.installing.take().expect("the caller looked at it");
         assert!(installing.stage == Stage::WritingMeta);
-        let Installing { directory, snapshot, .. } = installing;
+        let Installing { directory, snapshot, keeps_log, .. } = installing;
         let meta = directory.meta();
         assert!(meta.interval == interval);
         if let Err(error) = self.engine.reopen(&meta) {
             panic!("the state that was just installed cannot be opened: {error}");
         }
         assert!(self.engine.applied_index() == directory.last.index);
-        wal.append_installed(GroupId(DEFAULT_GROUP));
         fx.push(Effect::SideDiscard);
         self.receiving.on_side_discarded();
         self.figures.on_receipt_installed(self.now_us);
-        self.checkpoint.on_installed(directory.last, snapshot.configuration, directory.meta_page);
+        let Directory { last, meta_page, .. } = *directory;
         self.may_have_broken_pages = true;
-        self.rewind = None;
         self.end_page_repair();
-        self.on_members_changed();
-        self.reset_watches();
-        self.restart_leases();
-        // What was proposed here may be in it: nobody is told, its time runs out.
-        self.background.on_role_change();
+        if keeps_log {
+            // The other meta page names pages that were written over: it is not to be chosen.
+            wal.on_checkpoint(DEFAULT_GROUP, last);
+            self.checkpoint.on_replaced(last, snapshot.configuration.clone(), meta_page);
+            self.go_on_from_adopted(last.index, fx);
+            self.raft.checkpointed(snapshot);
+        } else {
+            wal.append_installed(GroupId(DEFAULT_GROUP));
+            self.checkpoint.on_installed(last, snapshot.configuration, meta_page);
+            self.rewind = None;
+            self.on_store_replaced();
+        }
         self.tell_health(false);
         self.needs_step = true;
         let fields = vec![
-            ("index", directory.last.index.to_string()),
+            ("index", last.index.to_string()),
             ("revision", self.engine.revision().to_string()),
         ];
         let message = "installed the state of the cluster".to_string();
@@ -126,5 +166,13 @@ impl<M: PageMap> Replica<M> {
         if self.removed_ids().contains(&self.config.member_id) {
             self.on_removed(fx);
         }
+    }
+    /// The store is ahead of what was applied here one by one.
+    pub(super) fn on_store_replaced(&mut self) {
+        self.on_members_changed();
+        self.reset_watches();
+        self.restart_leases();
+        // What was proposed here may be in it: nobody is told, its time runs out.
+        self.background.on_role_change();
     }
 }

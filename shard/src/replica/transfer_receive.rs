@@ -41,6 +41,8 @@ const UNSYNCED_SIZE_BYTES_MAX: usize = 32 << 20;
 pub(super) struct Receiving {
     /// Who said that it is needed, because of entries up to this index.
     wanted: Option<(u64, u64)>,
+    /// Whose pages are to replace the own ones, one of which is broken for good.
+    wanted_store: Option<u64>,
     attempt: Option<Attempt>,
     sink: Sink,
     /// The side file has something in it.
@@ -57,6 +59,8 @@ struct Attempt {
     from: u64,
     connection: Option<ConnectionId>,
     phase: Phase,
+    /// The log is whole here, the own pages are not.
+    replaces_store: bool,
     heard_us: u64,
     /// The own pages are at rest, and all that was ordered of them is done, when this sync is.
     barrier: Option<u64>,
@@ -114,6 +118,22 @@ impl Receiving {
         }
     }
 
+    /// The own pages cannot be mended: those of `from` are fetched, unless something is already.
+    pub fn want_store(&mut self, from: u64) {
+        self.wanted_store = Some(from);
+    }
+
+    /// The state that is held in full and replaces the own pages: its last entry.
+    pub fn held_store(&self) -> Option<EntryId> {
+        let attempt = self.attempt.as_ref().filter(|attempt| attempt.replaces_store)?;
+        matches!(attempt.phase, Phase::Held { .. }).then_some(attempt.last)
+    }
+
+    /// The configuration of the state that is being received.
+    pub fn configuration(&self) -> Option<&Configuration> {
+        self.attempt.as_ref().map(|attempt| &attempt.configuration)
+    }
+
     /// Nothing is left of the side file.
     pub fn on_side_discarded(&mut self) {
         self.is_side_used = false;
@@ -148,25 +168,31 @@ impl<M: PageMap> Replica<M> {
         if attempt.heard_us + SILENCE_US <= self.now_us {
             return self.end_attempt("nothing came for too long", peers, fx);
         }
-        if attempt.last.index != 0 && attempt.last.index <= self.raft.commit().0 {
+        let is_known = attempt.last.index <= self.raft.commit().0;
+        if attempt.last.index != 0 && is_known && !attempt.replaces_store {
             // Entries came after all.
             return self.give_up_side(peers, fx);
         }
         match attempt.phase {
             Phase::Fetching if attempt.barrier.is_none() => self.fetch(peers, fx),
+            Phase::Held { .. } if attempt.replaces_store && is_known => self.adopt_store(),
             Phase::Held { .. } => self.offer_held(),
             Phase::Aiming | Phase::Fetching | Phase::Syncing { .. } => {}
         }
     }
 
     fn maybe_begin_attempt(&mut self, peers: &mut Peers, fx: &mut Effects) {
-        let Some((from, index)) = self.receiving.wanted else { return };
+        let is_broken = self.rewind.is_some();
+        let wanted_store = self.receiving.wanted_store.filter(|_| is_broken).map(|from| (from, 0));
+        let Some((from, index)) = self.receiving.wanted.or(wanted_store) else { return };
+        let replaces_store = self.receiving.wanted.is_none();
         if self.checkpoint.is_under_way() || self.page_repair.is_writing() {
             // Pages are being written: what the file holds is known when that is done.
             return;
         }
-        self.receiving.wanted = None;
-        if self.is_installing() || index <= self.raft.commit().0 || !peers.dial_transfer(from, fx) {
+        (self.receiving.wanted, self.receiving.wanted_store) = (None, None);
+        let is_known = index <= self.raft.commit().0 && !replaces_store;
+        if self.is_installing() || is_known || !peers.dial_transfer(from, fx) {
             return;
         }
         self.checkpoint.stop_punching();
@@ -177,6 +203,7 @@ impl<M: PageMap> Replica<M> {
             from,
             connection: None,
             phase: Phase::Aiming,
+            replaces_store,
             heard_us: self.now_us,
             barrier,
             last: EntryId::default(),
@@ -235,14 +262,16 @@ impl<M: PageMap> Replica<M> {
         if attempt.connection != Some(connection) || !matches!(attempt.phase, Phase::Aiming) {
             return;
         }
-        if last.index <= self.raft.commit() {
+        if last.index <= self.raft.commit() && !attempt.replaces_store {
             return self.give_up_side(peers, fx);
         }
         if last.index.0 <= attempt.last.index {
             // It lost pages of its newest checkpoint: another member may have them.
             return self.end_attempt("the sender lacks pages of its own checkpoint", peers, fx);
         }
-        let aimed = self.receiving.sink.aim(page, DEFAULT_GROUP, own_interval);
+        // Where a page is broken for good, what is above it may not stand for all below.
+        let trusted_interval = if attempt.replaces_store { 0 } else { own_interval };
+        let aimed = self.receiving.sink.aim(page, DEFAULT_GROUP, trusted_interval);
         let names_it = |sink: &Sink| {
             sink.meta().is_some_and(|meta| {
                 meta.applied_index == last.index.0 && own_interval < meta.interval
@@ -434,7 +463,8 @@ impl<M: PageMap> Replica<M> {
     pub(super) fn drop_unwanted(&mut self, peers: &mut Peers, fx: &mut Effects) {
         let is_old = |attempt: &Attempt| attempt.last.index <= self.raft.commit().0;
         let Some(attempt) = &self.receiving.attempt else { return };
-        if matches!(attempt.phase, Phase::Held { .. }) && is_old(attempt) {
+        let is_unwanted = is_old(attempt) && !attempt.replaces_store;
+        if matches!(attempt.phase, Phase::Held { .. }) && is_unwanted {
             self.give_up_side(peers, fx);
         }
     }
