@@ -7,7 +7,7 @@ mod common;
 use common::Replica;
 use engine::api::*;
 use engine::command;
-use engine::engine::{Applied, ApplyError, Engine};
+use engine::engine::{Applied, ApplyError, CompactMark, Engine};
 use engine::mvcc::budget::WorkBudget;
 use engine::mvcc::prefetch::Prefetch;
 use engine::page::heap::HeapPages;
@@ -30,6 +30,11 @@ fn store() -> (HeapPages, Meta) {
         let put = PutRequest { key: b"00400", value: b"hot", ..Default::default() };
         replica.apply(&Command::Put(put));
     }
+    for key in (5..850_u32).step_by(3) {
+        replica.apply(&Command::DeleteRange(delete(format!("{key:05}").as_bytes(), b"")));
+    }
+    let revision = replica.engine.revision();
+    replica.apply(&Command::Compact { revision: revision - 30 });
     replica.apply(&Command::Checkpoint);
     let pages = replica.engine.store().map().clone();
     let [slot_0, slot_1] = pages.meta_slots();
@@ -41,7 +46,7 @@ fn delete<'a>(key: &'a [u8], range_end: &'a [u8]) -> DeleteRangeRequest<'a> {
     DeleteRangeRequest { key, range_end, prev_kv: true }
 }
 
-fn commands() -> Vec<Vec<u8>> {
+fn commands(mark: CompactMark) -> Vec<Vec<u8>> {
     let txn = TxnRequest {
         compare: vec![Compare {
             result: CompareResult::Greater,
@@ -62,6 +67,7 @@ fn commands() -> Vec<Vec<u8>> {
         Command::DeleteRange(delete(b"00020", b"")),
         Command::LeaseRevoke { id: LEASE, cause: RevokeCause::Client },
         Command::Txn(txn),
+        Command::CompactStep { mark_main: mark.main, mark_sub: mark.sub },
     ];
     let encoded = commands.iter().map(|command| {
         let mut entry = Vec::new();
@@ -105,7 +111,8 @@ fn apply(engine: &mut Engine<HeapPages>, entry: &[u8]) -> Result<(), ApplyError>
 #[test]
 fn what_was_looked_at_can_be_applied() {
     let (pages, meta) = store();
-    let commands = commands();
+    let mark = Engine::open(pages.clone(), &meta).unwrap().compact_pending();
+    let commands = commands(mark.expect("something is to be removed"));
     let mut refused = vec![0; commands.len()];
     let mut passed = vec![0; commands.len()];
     for page in 2..pages.bytes().len() / PAGE_SIZE_BYTES {

@@ -8,9 +8,10 @@
 use super::budget::WorkBudget;
 use super::range::{RangeRead, resolve_revision, upper_bound};
 use super::trees::Trees;
-use super::version::Version;
+use super::version::{KeyRef, Position, Record, Version};
 use crate::api::{Command, RangeRequest, RequestOp, TxnRequest};
 use crate::lease;
+use crate::limits::COMPACT_STEP_PAGES_MAX;
 use crate::page::map::{Corruption, PageMap};
 
 /// How far the look ahead of one command came.
@@ -38,6 +39,7 @@ impl Prefetch {
             Command::DeleteRange(delete) => walk.deletion(delete.key, delete.range_end),
             Command::Txn(txn) => walk.txn(txn),
             Command::LeaseRevoke { id, .. } => walk.lease(*id),
+            Command::CompactStep { .. } => walk.compaction(),
             _ => Ok(true),
         }
     }
@@ -151,6 +153,33 @@ impl<M: PageMap> Walk<'_, M> {
             read.take_chunk();
             self.run.range = Some(read);
             return Ok(false);
+        }
+        Ok(self.end_part())
+    }
+
+    /// One step of removal behind the compact revision, wherever the mark is.
+    fn compaction(&mut self) -> Result<bool, Corruption> {
+        if !self.begin_part() {
+            return Ok(true);
+        }
+        let Trees { store, keys, history, compact_revision, .. } = self.trees;
+        let bound = Position::first_of((*compact_revision).max(0)).to_key();
+        let (mut buried, mut runs) = (Vec::new(), Vec::new());
+        let mut on_flagged = |_: &[u8], value: &[u8]| {
+            let record = Record::decode(value);
+            match record.key {
+                _ if record.content.is_some() => {}
+                KeyRef::Inline(key) => buried.push(key.to_vec()),
+                KeyRef::Run(run) => runs.push(run),
+            }
+        };
+        history.warm_trim_before(store, &bound, COMPACT_STEP_PAGES_MAX, &mut on_flagged)?;
+        self.budget.spend((COMPACT_STEP_PAGES_MAX + buried.len() + runs.len()) as u32);
+        for key in &buried {
+            keys.warm(store, key)?;
+        }
+        for run in &runs {
+            keys.warm(store, store.read_run(run)?)?;
         }
         Ok(self.end_part())
     }

@@ -12,7 +12,7 @@ use super::{Summary, Tree};
 use crate::page::cells::CellList;
 use crate::page::layout::RunRef;
 use crate::page::limits::TREE_HEIGHT_MAX;
-use crate::page::map::{Corruption, PageMap};
+use crate::page::map::{Checksum, Corruption, PageMap, PageNumber};
 use crate::page::node::{Node, remove_cell};
 use crate::page::store::Store;
 use std::cmp::Ordering;
@@ -56,6 +56,21 @@ impl Tree {
             }
         }
         Ok(Trimmed::Done)
+    }
+
+    /// Reads every page that [`Tree::trim_before`] may read, and shows the entries that it shows.
+    pub fn warm_trim_before<M: PageMap>(
+        &self,
+        store: &Store<M>,
+        key: &[u8],
+        pages_max: usize,
+        on_flagged: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), Corruption> {
+        if 0 < self.height {
+            let mut look = Look { store, key, leaves_left: pages_max, on_flagged };
+            look.visit(self.root, self.checksum, self.height - 1)?;
+        }
+        Ok(())
     }
 
     /// The way to the first leaf, which itself is not read.
@@ -181,6 +196,51 @@ impl Tree {
         // What is left may have a visit flag of its own: ask.
         let delta = Delta::between(gone, Summary::default());
         self.apply_low(store, path, delta)
+    }
+}
+
+/// A removal from the left edge that changes nothing.
+struct Look<'l, M> {
+    store: &'l Store<M>,
+    key: &'l [u8],
+    /// Leaves that the removal may still free.
+    leaves_left: usize,
+    on_flagged: &'l mut dyn FnMut(&[u8], &[u8]),
+}
+
+impl<M: PageMap> Look<'_, M> {
+    /// Reads what is removed below a page; false when that is all.
+    fn visit(
+        &mut self,
+        page: PageNumber,
+        checksum: Checksum,
+        level: u8,
+    ) -> Result<bool, Corruption> {
+        let store = self.store;
+        let node = Node::new(store.page(page, checksum)?);
+        if level == 0 {
+            let (count, _) = search_leaf(store, node, self.key)?;
+            show_flagged(store, node, count, &mut Vec::new(), self.on_flagged)?;
+            return Ok(count == node.count());
+        }
+        let last = search_branch(store, node, self.key)?;
+        let mut goes_on = true;
+        for slot in 0..node.count() {
+            let cell = node.branch_cell(slot);
+            if !goes_on || last < slot || (level == 1 && self.leaves_left == 0) {
+                // What is left of the page before may join this one, or it is the first one left.
+                store.page(cell.child, cell.checksum)?;
+                return Ok(false);
+            }
+            if level == 1 {
+                self.leaves_left -= 1;
+                let is_read = cell.summary.visit || slot == last;
+                goes_on = !is_read || self.visit(cell.child, cell.checksum, 0)?;
+            } else {
+                goes_on = self.visit(cell.child, cell.checksum, level - 1)?;
+            }
+        }
+        Ok(goes_on)
     }
 }
 

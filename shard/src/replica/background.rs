@@ -13,6 +13,7 @@ use engine::command;
 use engine::limits::VALUE_INLINE_BYTES_MAX;
 use engine::page::map::{PAGE_SIZE_BYTES, PageMap};
 
+use super::page_repair::Need;
 use super::pending::Waiter;
 use super::{Replica, Stage};
 use crate::config::AutoCompaction;
@@ -34,6 +35,11 @@ const SAMPLE_DISTANCE_US_MAX: u64 = 360_000_000;
 /// Periodic compaction runs at most this far apart.
 const PERIODIC_COMPACTION_US_MAX: u64 = 3_600_000_000;
 
+/// A removal that met a broken page is tried again after this long, while the page is mended.
+const REMOVAL_RETRY_US: u64 = 50_000;
+/// And where it cannot be.
+const REMOVAL_BROKEN_US: u64 = 10_000_000;
+
 /// State of the background.
 #[derive(Debug, Default)]
 pub(super) struct Background {
@@ -43,6 +49,8 @@ pub(super) struct Background {
     /// Refused for space, to be told when the alarm is up.
     pub refused: Vec<Origin>,
     next_expiry_us: u64,
+    /// A removal that met a broken page is tried again then.
+    next_removal_us: u64,
     /// When a client last wrote, or something was compacted.
     active_us: u64,
     /// Checkpoints proposed since then.
@@ -106,7 +114,7 @@ impl<M: PageMap> Replica<M> {
             return self.bring_up(fx);
         }
         if self.is_keeper() {
-            self.remove_compacted();
+            self.remove_compacted(fx);
             self.auto_compact();
             self.checkpoint_when_idle();
         }
@@ -207,13 +215,29 @@ impl<M: PageMap> Replica<M> {
         }
     }
 
-    /// One step at a time; each goes on from the tree's own mark.
-    fn remove_compacted(&mut self) {
-        if self.background.is_own_pending {
+    /// One step at a time; each goes on from the tree's own mark. A step that would meet a broken
+    /// page waits until it is mended: once in the log it could not be applied.
+    fn remove_compacted(&mut self, fx: &mut Effects) {
+        if self.background.is_own_pending || self.now_us < self.background.next_removal_us {
             return;
         }
         let Some(mark) = self.engine.compact_pending() else { return };
         let step = Command::CompactStep { mark_main: mark.main, mark_sub: mark.sub };
+        if self.may_have_broken_pages {
+            let mut looked_at = Vec::new();
+            command::encode(&step, ProposalId::default(), &mut looked_at);
+            if let Err(corruption) = self.engine.prefetch(&looked_at) {
+                let is_mended = self.on_broken_page(&corruption, Need::Read);
+                let wait_us = if is_mended { REMOVAL_RETRY_US } else { REMOVAL_BROKEN_US };
+                self.background.next_removal_us = self.now_us + wait_us;
+                if !is_mended {
+                    let fields = vec![("error", format!("\"{corruption}\""))];
+                    let message = "what was compacted is not removed".to_string();
+                    fx.push(Effect::Log { level: LogLevel::Warn, message, fields });
+                }
+                return;
+            }
+        }
         self.background.is_own_pending = self.propose_own(&step, Waiter::Background);
         self.background.on_activity(self.now_us);
     }
