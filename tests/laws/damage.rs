@@ -315,3 +315,66 @@ fn storage_map_4_pages_that_no_member_has_any_more_are_replaced_by_a_newer_state
     group.run_until("it is back", caught_up);
     assert_reads(&mut group, follower, &model);
 }
+
+/// Pages that only what is behind the newest versions needs.
+fn history_pages(pages: &HeapPages) -> Vec<u64> {
+    pages_that(pages, |engine| !breaks_reads(engine) && engine.hash_kv(0).is_err())
+}
+
+/// Deletes some keys and lets the group come to rest; says at which revision.
+fn deleted(group: &mut Group, client: &mut SimClient, slot: usize, model: &mut Model) -> i64 {
+    let deletion = DeleteRangeRequest { key: b"key-0200", range_end: b"key-0600", prev_kv: false };
+    let (header, _) = group.call(slot, client, &Request::DeleteRange(deletion)).expect("deleted");
+    model.retain(|key, _| !(b"key-0200".as_slice()..b"key-0600").contains(&key.as_slice()));
+    rest(group);
+    header.revision
+}
+
+#[test]
+fn storage_map_4_a_removal_over_broken_pages_is_done_when_they_are_repaired() {
+    let (mut group, mut model) = written(3);
+    let leader = group.leader().unwrap();
+    let follower = group.follower();
+    let mut client = group.connect(leader);
+    let revision = deleted(&mut group, &mut client, leader, &mut model);
+    for slot in [leader, follower] {
+        let concerned = history_pages(&pages(&mut group, slot));
+        assert!(20 < concerned.len(), "only {} pages", concerned.len());
+        concerned.iter().step_by(5).for_each(|page| group.member(slot).alter_page(*page));
+    }
+    let compact = Request::Compact { revision, physical: true };
+    group.call(leader, &mut client, &compact).expect("it is removed");
+    for slot in 0..3 {
+        assert_reads(&mut group, slot, &model);
+    }
+    assert!(0 < repairs(&mut group, follower) && 0 < repairs(&mut group, leader));
+    assert_equal_pages(&mut group);
+}
+
+#[test]
+fn storage_map_4_a_removal_over_broken_pages_does_not_end_a_single_member() {
+    let (mut group, mut model) = written(1);
+    let mut client = group.connect(0);
+    let revision = deleted(&mut group, &mut client, 0, &mut model);
+    group.kill(0);
+    let mut storage = group.stored(0).clone();
+    for page in history_pages(&storage.pages) {
+        storage.pages.bytes_mut()[page as usize * PAGE_SIZE_BYTES + 2_000] ^= 1;
+    }
+    group.restore(0, storage);
+    group.start(0);
+    group.run_until("it serves", |group| group.member(0).is_serving);
+    let mut client = group.connect(0);
+    let compact = Request::Compact { revision, physical: false };
+    group.call(0, &mut client, &compact).expect("the mark is set");
+    group.advance(30_000_000);
+    assert_reads(&mut group, 0, &model);
+    let complaints = &group.member(0).complaints;
+    let said = complaints.iter().filter(|line| line.contains("is not removed")).count();
+    assert!((2..=4).contains(&said), "{complaints:?}");
+    // Neither at the next start.
+    group.kill(0);
+    group.start(0);
+    group.advance(3_000_000);
+    assert_reads(&mut group, 0, &model);
+}
