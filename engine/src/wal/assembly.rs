@@ -42,6 +42,8 @@ impl Assembly {
         if frame.header.has_flag(FLAG_SEGMENT_HEAD) {
             let lines = frame.lines().expect("a head is whole only with its directory");
             self.on_head(lines, frame.header.run())?;
+            // Its payload repeats every note: whatever was lost before it said nothing newer.
+            self.has_lost_notes = false;
         }
         let payload = frame.payload.as_ref().expect("the frame is whole");
         let mut offset = 0;
