@@ -9,8 +9,8 @@ use engine::page::heap::HeapPages;
 use engine::page::map::PAGE_SIZE_BYTES;
 use engine::page::meta::choose_meta;
 use engine::wal::recovery::recover;
-use net::wire::{Answer, Request};
-use tests::sim::client::SimClient;
+use net::wire::{Answer, Request, WatchCreateRequest};
+use tests::sim::client::{SimClient, WatchSaid};
 
 use super::group::Group;
 
@@ -207,8 +207,9 @@ fn storage_map_4_what_no_other_member_has_is_refused_and_the_rest_is_served() {
     assert!(complaints.iter().any(|line| line.contains("on no other member")), "{complaints:?}");
     let one = RangeRequest { key: b"key-0000", ..RangeRequest::default() };
     group.call(leader, &mut client, &Request::Range(one)).expect("that is on another page");
-    // One member has it again: the others get it from there.
+    // One member has it again: the others get it from there, when they ask again.
     group.member(0).alter_page(broken);
+    group.advance(11_000_000);
     for slot in 0..3 {
         assert_reads(&mut group, slot, &model);
         assert!(pages(&mut group, slot).bytes() == whole.bytes());
@@ -377,4 +378,47 @@ fn storage_map_4_a_removal_over_broken_pages_does_not_end_a_single_member() {
     group.start(0);
     group.advance(3_000_000);
     assert_reads(&mut group, 0, &model);
+}
+
+#[test]
+fn storage_map_4_a_watch_over_broken_history_is_served_when_it_is_repaired() {
+    for count in [3, 1] {
+        let (mut group, _) = written(count);
+        let slot = group.leader().unwrap();
+        let concerned = history_pages(&pages(&mut group, slot));
+        assert!(10 < concerned.len(), "only {} pages", concerned.len());
+        concerned.iter().for_each(|page| group.member(slot).alter_page(*page));
+        let mut client = group.connect(slot);
+        let watch = WatchCreateRequest {
+            key: b"\0",
+            range_end: b"\0",
+            start_revision: 2,
+            ..WatchCreateRequest::default()
+        };
+        let id = group.ask(slot, &mut client, &Request::WatchCreate(watch));
+        let mut told = Vec::new();
+        for _ in 0..3_000 {
+            client.credit(id, 1 << 20);
+            client.flush(group.member(slot));
+            group.advance(10_000);
+            client.fetch(group.member(slot));
+            for (_, said) in client.watched.drain(..) {
+                if let WatchSaid::Events(events) = said {
+                    told.extend(events.into_iter().map(|(_, _, revision)| revision));
+                }
+            }
+            if 3 * KEYS as usize <= told.len() {
+                break;
+            }
+        }
+        if count == 1 {
+            // Nobody else has the pages: the member goes on without, and says so.
+            let complaints = &group.member(slot).complaints;
+            assert!(complaints.iter().any(|line| line.contains("not served")), "{complaints:?}");
+            continue;
+        }
+        assert!(0 < repairs(&mut group, slot));
+        assert_eq!(told.len(), 3 * KEYS as usize, "every put of the three rounds");
+        assert!(told.windows(2).all(|pair| pair[0] < pair[1]), "in order, each once");
+    }
 }

@@ -47,7 +47,7 @@ impl<M: PageMap> Replica<M> {
         if !self.is_leader() || self.lease_term == term || !self.has_applied_own_term() {
             return;
         }
-        if self.is_store_away() || self.page_repair.is_needed() {
+        if self.is_store_away() || (self.are_leases_stale && self.page_repair.holds_pages()) {
             return;
         }
         self.restart_leases();
@@ -62,7 +62,8 @@ impl<M: PageMap> Replica<M> {
     pub(super) fn restart_leases(&mut self) {
         let leases = match self.engine.leases() {
             Ok(leases) => leases,
-            Err(corruption) if self.on_broken_page(&corruption, Need::Apply) => {
+            Err(corruption) if self.has_others() => {
+                self.on_broken_page(&corruption, Need::Read);
                 self.are_leases_stale = true;
                 return;
             }
@@ -75,7 +76,7 @@ impl<M: PageMap> Replica<M> {
 
     /// Leases that could not be read before.
     pub(super) fn restart_stale_leases(&mut self) {
-        if self.are_leases_stale && !self.page_repair.is_needed() {
+        if self.are_leases_stale && !self.page_repair.holds_pages() {
             self.restart_leases();
         }
     }

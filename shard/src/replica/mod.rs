@@ -225,7 +225,7 @@ impl<M: PageMap> Replica<M> {
                 self.run_reads(metrics);
             }
             self.expire_leases();
-            self.run_watches(metrics);
+            self.run_watches(metrics, fx);
         }
         self.run_checkpoint(wal, metrics, fx);
         self.publish_figures(metrics);

@@ -30,6 +30,10 @@ const RETRY_US: u64 = 250_000;
 const ASK_AGAIN_US: u64 = 500_000;
 /// A page that only reads wait for is given up after this long.
 const GIVE_UP_US: u64 = 3_000_000;
+/// It is not asked for again for so long; reads of it are refused at once.
+const GIVEN_UP_US: u64 = 10_000_000;
+/// Pages of which that is remembered.
+const GIVEN_UP_MAX: usize = 1_024;
 /// That a page which apply waits for cannot be had is said this often.
 const COMPLAIN_US: u64 = 10_000_000;
 
@@ -49,6 +53,8 @@ pub(super) struct PageRepair {
     broken: BTreeMap<u64, Broken>,
     /// First pages of what is being written.
     writing: Vec<u64>,
+    /// Given up, and until when they are not asked for again: no interval ends meanwhile.
+    given_up: BTreeMap<u64, u64>,
     /// Found broken since it was last told.
     found_count: u64,
     next_sequence: u64,
@@ -101,7 +107,8 @@ impl PageRepair {
             }
             return known.expected == expected;
         }
-        if BROKEN_MAX <= self.broken.len() && need == Need::Read {
+        let is_given_up = self.given_up.get(&page.0).is_some_and(|until_us| now_us < *until_us);
+        if need == Need::Read && (is_given_up || BROKEN_MAX <= self.broken.len()) {
             // Apply waits for one at a time: there is room for that.
             return false;
         }
@@ -334,8 +341,13 @@ impl<M: PageMap> Replica<M> {
                 }
             }
         }
+        let known = &mut self.page_repair.given_up;
+        known.retain(|_, until_us| now_us < *until_us);
         for first in given_up {
             self.page_repair.broken.remove(&first);
+            if self.page_repair.given_up.len() < GIVEN_UP_MAX {
+                self.page_repair.given_up.insert(first, now_us + GIVEN_UP_US);
+            }
             self.refuse_reads_of(first);
             self.refuse_looks_at(first);
         }

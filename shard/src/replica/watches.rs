@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use engine::api::EventList;
 use engine::mvcc::budget::WorkBudget;
-use engine::page::map::PageMap;
+use engine::page::map::{Corruption, PageMap};
 use engine::watch::catch_up::{CatchUp, CatchUpState};
 use engine::watch::registry::{Registry, WatchReject};
 use engine::watch::watcher::{
@@ -18,6 +18,7 @@ use engine::watch::watcher::{
 
 use super::page_repair::Need;
 use super::{Outbox, Replica};
+use crate::effect::{Effect, Effects, LogLevel};
 use crate::input::CoreId;
 use crate::limits::WATCH_CREDIT_BYTES;
 use crate::message::{
@@ -27,6 +28,10 @@ use crate::metrics::{Metrics, Scalar};
 
 /// Units of engine work that catching up gets in a step.
 const CATCH_UP_WORK_UNITS: u32 = 1_000;
+/// A scan that met a broken page is tried again after this long, while the page is mended.
+const CATCH_UP_RETRY_US: u64 = 50_000;
+/// And where it cannot be.
+const CATCH_UP_BROKEN_US: u64 = 10_000_000;
 /// What an event takes of the credit besides its bytes.
 const EVENT_OVERHEAD_BYTES: usize = 64;
 
@@ -40,6 +45,8 @@ pub(super) struct Watches {
     waiting: Vec<WatchOwner>,
     progress_interval_us: u64,
     next_progress_us: u64,
+    /// A scan that met a broken page is not tried again before.
+    catch_up_at_us: u64,
 }
 
 /// One client stream.
@@ -67,6 +74,7 @@ impl Watches {
             waiting: Vec::new(),
             progress_interval_us,
             next_progress_us: now_us + progress_interval_us,
+            catch_up_at_us: 0,
         }
     }
 
@@ -215,14 +223,14 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// Periodic progress, and history for watches that are behind.
-    pub(super) fn run_watches(&mut self, metrics: &mut Metrics) {
+    pub(super) fn run_watches(&mut self, metrics: &mut Metrics, fx: &mut Effects) {
         metrics.set(Scalar::Watchers, self.watches.registry.len() as u64);
         metrics.set(Scalar::SlowWatchers, self.watches.registry.unsynced_count() as u64);
         if self.watches.is_empty() {
             return;
         }
         let mut budget = WorkBudget::new(CATCH_UP_WORK_UNITS);
-        while !self.page_repair.is_needed() && self.catch_up(&mut budget) {
+        while self.watches.catch_up_at_us <= self.now_us && self.catch_up(&mut budget, fx) {
             if budget.is_spent() {
                 self.needs_step = true;
                 break;
@@ -236,7 +244,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// One slice of a scan. False when there is nobody to serve.
-    fn catch_up(&mut self, budget: &mut WorkBudget) -> bool {
+    fn catch_up(&mut self, budget: &mut WorkBudget, fx: &mut Effects) -> bool {
         if !self.watches.catch_up.is_active() && !self.begin_catch_up() {
             return false;
         }
@@ -254,13 +262,10 @@ impl<M: PageMap> Replica<M> {
                 watches.catch_up.abort(&mut watches.registry);
                 return true;
             }
-            Err(corruption) if self.on_broken_page(&corruption, Need::Apply) => {
-                // Who was being served is behind again, and is served when the page is mended.
-                let watches = &mut self.watches;
-                watches.catch_up.abort(&mut watches.registry);
+            Err(corruption) => {
+                self.on_broken_history(&corruption, fx);
                 return false;
             }
-            Err(corruption) => panic!("history cannot be read: {corruption}"),
         };
         if watches.catch_up.on_scanned(progress, to) == CatchUpState::Scanning {
             return true;
@@ -273,6 +278,22 @@ impl<M: PageMap> Replica<M> {
         let mut events = watches.catch_up.events().clone();
         batches.send(&mut events, &mut self.outbox);
         true
+    }
+
+    /// Who was being served is behind again, and is served when the page is mended: soon, or
+    /// perhaps never, which is said.
+    fn on_broken_history(&mut self, corruption: &Corruption, fx: &mut Effects) {
+        let is_mended = self.on_broken_page(corruption, Need::Read);
+        let watches = &mut self.watches;
+        watches.catch_up.abort(&mut watches.registry);
+        let wait_us = if is_mended { CATCH_UP_RETRY_US } else { CATCH_UP_BROKEN_US };
+        watches.catch_up_at_us = self.now_us + wait_us;
+        fx.wake_at(watches.catch_up_at_us);
+        if !is_mended {
+            let fields = vec![("error", format!("\"{corruption}\""))];
+            let message = "watches that are behind are not served".to_string();
+            fx.push(Effect::Log { level: LogLevel::Warn, message, fields });
+        }
     }
 
     fn begin_catch_up(&mut self) -> bool {
