@@ -82,10 +82,10 @@ fn run<T>(
 fn ranges() -> Vec<RangeRequest<'static>> {
     let all = RangeRequest { key: b"\0", range_end: b"\0", ..RangeRequest::default() };
     vec![
-        all.clone(),
-        RangeRequest { revision: 500, ..all.clone() },
-        RangeRequest { limit: 30, ..all.clone() },
-        RangeRequest { count_only: true, revision: 400, ..all.clone() },
+        all,
+        RangeRequest { revision: 500, ..all },
+        RangeRequest { limit: 30, ..all },
+        RangeRequest { count_only: true, revision: 400, ..all },
         RangeRequest {
             sort_order: SortOrder::Descend,
             sort_target: SortTarget::Value,
