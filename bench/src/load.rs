@@ -3,7 +3,8 @@
 
 use crate::error::{BenchError, io_error};
 use crate::member::cpu_time_of;
-use crate::recorder::{Recorder, Shared, Tally};
+pub use crate::recorder::Tally;
+use crate::recorder::{Recorder, Shared};
 use crate::workload::Workload;
 use crate::{binary, grpc};
 use std::rc::Rc;

@@ -177,10 +177,19 @@ impl Member {
     /// As [`Member::start`].
     pub fn restart(&mut self) -> Result<Duration, BenchError> {
         let begin = Instant::now();
-        self.child = spawn(&self.options, self.data.path(), &self.seat)?;
+        self.relaunch()?;
         self.wait_until_ready()?;
         self.ready_after = begin.elapsed();
         Ok(self.ready_after)
+    }
+
+    /// As [`Member::restart`], without waiting.
+    ///
+    /// # Errors
+    /// When there is no process to be had.
+    pub fn relaunch(&mut self) -> Result<(), BenchError> {
+        self.child = spawn(&self.options, self.data.path(), &self.seat)?;
+        Ok(())
     }
 
     /// Ends the process as an operator does, and waits for it.
@@ -258,7 +267,10 @@ impl Member {
     }
 
     /// Waits until a linearizable read is answered.
-    fn wait_until_ready(&mut self) -> Result<(), BenchError> {
+    ///
+    /// # Errors
+    /// When the process ends, or does not answer in [`PATIENCE`].
+    pub fn wait_until_ready(&mut self) -> Result<(), BenchError> {
         let begin = Instant::now();
         loop {
             let slice = Duration::from_secs(1);
@@ -275,6 +287,22 @@ impl Member {
     }
 }
 
+/// Waits until the number `name` of the member at `host:port` is at least this.
+///
+/// # Errors
+/// When it is not in [`PATIENCE`].
+pub fn wait_for(address: &str, name: &str, at_least: f64) -> Result<(), BenchError> {
+    let begin = Instant::now();
+    while begin.elapsed() < PATIENCE {
+        // While a member starts it does not answer, or only slowly.
+        if fetch_number(address, name).is_ok_and(|value| Some(at_least) <= value) {
+            return Ok(());
+        }
+        std::thread::sleep(POLL_INTERVAL);
+    }
+    Err(BenchError::Member(format!("{name} stays below {at_least}")))
+}
+
 /// The number of the member that leads; leadership may be on its way from one to another.
 ///
 /// # Errors
@@ -283,7 +311,8 @@ pub fn leader_of(members: &[Member]) -> Result<usize, BenchError> {
     let begin = Instant::now();
     while begin.elapsed() < PATIENCE {
         for (number, member) in members.iter().enumerate() {
-            if member.is_leader()? {
+            // One that does not answer does not lead.
+            if member.is_leader().unwrap_or(false) {
                 return Ok(number);
             }
         }
@@ -375,6 +404,8 @@ fn free_ports(count: usize) -> Result<Vec<[u16; 3]>, BenchError> {
 
 /// How long a member may take to answer, loading a million keys included.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 const LOG_LINES_SHOWN: usize = 5;
 

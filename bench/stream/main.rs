@@ -9,8 +9,8 @@
 use bench::affinity::{Cores, pin_to};
 use bench::calls::Caller;
 use bench::error::{BenchError, io_error};
-use bench::load::{Operation, Outcome, Pacing, Plan, Protocol, Running};
-use bench::member::{Member, MemberOptions, Program, leader_of};
+use bench::load::{Operation, Pacing, Plan, Protocol, Running, Tally};
+use bench::member::{Member, MemberOptions, Program, leader_of, wait_for};
 use bench::metrics::{Buckets, fetch};
 use bench::report;
 use bench::workload::{KeyOrder, Workload};
@@ -57,14 +57,59 @@ struct Arguments {
 
 /// What one round showed.
 struct Round {
-    before: Outcome,
-    during: Outcome,
-    /// From the receiver's start until it answers a linearizable read.
-    took: Duration,
+    before: Window,
+    /// While pages are on their way.
+    streaming: Window,
+    /// While the receiver puts them in their places.
+    installing: Window,
     sent_bytes: f64,
-    /// 99.9 % of the leader's steps meanwhile were shorter than this, and all of them than that.
-    steps_ms: [f64; 2],
     reads: Reads,
+}
+
+/// A stretch of time at the leader.
+struct Window {
+    puts: Tally,
+    elapsed: Duration,
+    /// 99 % of the writes to its log took less, sync included.
+    wal_ms: f64,
+    /// 99.9 % of its steps took less.
+    steps_ms: f64,
+}
+
+/// Cuts windows out of a load.
+struct Watch<'a> {
+    load: &'a Running,
+    leader: String,
+    begin: Instant,
+    wal: Buckets,
+    steps: Buckets,
+}
+
+impl<'a> Watch<'a> {
+    fn start(load: &'a Running, leader: &Member) -> Result<Watch<'a>, BenchError> {
+        let leader = leader.client_address();
+        let wal = Buckets::fetch(&leader, WAL_SYNCS)?;
+        let steps = Buckets::fetch(&leader, STEPS)?;
+        Ok(Watch { load, leader, begin: load.begin_window(), wal, steps })
+    }
+
+    /// What was since the last window; the next one begins.
+    fn cut(&mut self) -> Result<Window, BenchError> {
+        let (puts, elapsed) = (self.load.end_window(), self.begin.elapsed());
+        let wal = Buckets::fetch(&self.leader, WAL_SYNCS)?;
+        let steps = Buckets::fetch(&self.leader, STEPS)?;
+        if let Some(failure) = &puts.failure {
+            return Err(BenchError::Call(failure.clone()));
+        }
+        let window = Window {
+            puts,
+            elapsed,
+            wal_ms: wal.since(&self.wal).bound_ms(0.99),
+            steps_ms: steps.since(&self.steps).bound_ms(0.999),
+        };
+        (self.wal, self.steps, self.begin) = (wal, steps, self.load.begin_window());
+        Ok(window)
+    }
 }
 
 /// Serializable reads at the receiver while it receives.
@@ -118,40 +163,44 @@ fn run(arguments: &Arguments) -> Result<(), BenchError> {
 fn measure(arguments: &Arguments, members: &mut [Member]) -> Result<Round, BenchError> {
     let leader = leader_of(members)?;
     let receiver = (leader + 1) % MEMBERS;
+    let receiver_address = members[receiver].client_address();
+    // It goes away with something to serve, and durable.
+    fill(&members[leader], "old/", 1_000)?;
+    wait_for(&receiver_address, CHECKPOINTS, 2.0)?;
     members[receiver].kill()?;
-    fill(arguments, &members[leader])?;
-    let load = start_load(arguments, &members[leader])?;
-    let processes = [members[leader].process()];
+    fill(&members[leader], "sent/", (arguments.mebibytes << 20) / VALUE_SIZE_BYTES as u64)?;
+
+    // So much at once may have been too much for its disk: then another one leads now.
+    let leader = leader_of(members)?;
     let leader_address = members[leader].client_address();
-    let warmup = Duration::from_secs(3);
-    let before = load.measure([warmup, Duration::from_secs_f64(arguments.seconds)], &processes)?;
+    let load = start_load(arguments, &members[leader])?;
+    std::thread::sleep(WARM_UP);
+    let mut watch = Watch::start(&load, &members[leader])?;
+    std::thread::sleep(Duration::from_secs_f64(arguments.seconds));
+    let before = watch.cut()?;
     let sent_before = sum_of(&fetch(&leader_address)?, SENT_BYTES);
-    let steps_before = Buckets::fetch(&leader_address, STEPS)?;
-    let reader = Reader::start(members[receiver].client_address())?;
-    let begin = load.begin_window();
-    let took = members[receiver].restart()?;
-    let tally = load.end_window();
-    let during = Outcome { elapsed: begin.elapsed(), tally, member_cpu: None };
+    let reader = Reader::start(receiver_address.clone())?;
+    members[receiver].relaunch()?;
+    wait_for(&receiver_address, INSTALLING, 1.0)?;
+    let streaming = watch.cut()?;
+    members[receiver].wait_until_ready()?;
+    let installing = watch.cut()?;
     let reads = reader.stop();
-    let steps = Buckets::fetch(&leader_address, STEPS)?.since(&steps_before);
     let sent_bytes = sum_of(&fetch(&leader_address)?, SENT_BYTES) - sent_before;
-    let after = load.stop()?;
-    let failures = [before.tally.failure.clone(), during.tally.failure.clone(), after.failure];
-    if let Some(failure) = failures.into_iter().flatten().next() {
-        return Err(BenchError::Call(failure));
+    load.stop()?;
+    if !members[leader].is_leader()? {
+        return Err(BenchError::Member("leadership moved while it was measured".to_owned()));
     }
-    let steps_ms = [steps.bound_ms(0.999), steps.bound_ms(1.0)];
-    Ok(Round { before, during, took, sent_bytes, steps_ms, reads })
+    Ok(Round { before, streaming, installing, sent_bytes, reads })
 }
 
-/// Writes what is to be sent: through the leader, with two members of three.
-fn fill(arguments: &Arguments, leader: &Member) -> Result<(), BenchError> {
-    let keys = (arguments.mebibytes << 20) / VALUE_SIZE_BYTES as u64;
+/// Writes through the leader.
+fn fill(leader: &Member, prefix: &str, keys: u64) -> Result<(), BenchError> {
     let plan = Plan {
         protocol: Protocol::Binary,
         addresses: leader.binary_address().into_iter().collect(),
         operation: Operation::Put,
-        workload: Workload::new("sent/", keys, [16, VALUE_SIZE_BYTES], KeyOrder::Ascending),
+        workload: Workload::new(prefix, keys, [16, VALUE_SIZE_BYTES], KeyOrder::Ascending),
         connections: 2,
         pacing: Pacing::Closed { outstanding: FILL_OUTSTANDING },
         calls: Some(keys),
@@ -198,7 +247,7 @@ impl Reader {
                     };
                     while !theirs.load(Ordering::Relaxed) {
                         let begin = Instant::now();
-                        if caller.get_here(b"sent/0000000000").is_err() {
+                        if caller.get_here(b"old/000000000000").is_err() {
                             break;
                         }
                         reads.latencies.push(begin.elapsed());
@@ -234,39 +283,46 @@ fn sum_of(text: &str, name: &str) -> f64 {
 }
 
 fn write_row(table: &mut String, round: &Round) {
-    let figures = |outcome: &Outcome| {
-        let [p50, p99] = [0.5, 0.99].map(|part| report::ms(outcome.tally.latency(part)));
-        format!("{p50}, {p99}, {}", report::ms(outcome.tally.latency_max()))
-    };
-    let p99 = |outcome: &Outcome| outcome.tally.latency(0.99).as_secs_f64();
-    let Round { before, during, took, sent_bytes, steps_ms, .. } = round;
-    let [steps_most, steps_all] = steps_ms;
+    let p99 = |window: &Window| window.puts.latency(0.99).as_secs_f64();
     let reads = Reads { latencies: round.reads.latencies.clone() }.line();
-    writeln!(
-        table,
-        "| {} | {} | **{:.2} x** | {:.1} s, {:.0} MB, {:.0} MB/s | {steps_most:.1}, {steps_all:.1} ms | \
-         {reads} |",
-        figures(before),
-        figures(during),
-        p99(during) / p99(before),
-        took.as_secs_f64(),
-        sent_bytes / 1e6,
-        sent_bytes / 1e6 / took.as_secs_f64()
-    )
-    .expect("a string takes everything");
+    let mut row = |name: &str, window: &Window, sent: &str| {
+        writeln!(
+            table,
+            "| {name} | {:.1} s{sent} | {}, {}, {} | **{:.2} x** | {:.0} ms | {:.1} ms |",
+            window.elapsed.as_secs_f64(),
+            report::ms(window.puts.latency(0.5)),
+            report::ms(window.puts.latency(0.99)),
+            report::ms(window.puts.latency_max()),
+            p99(window) / p99(&round.before),
+            window.wal_ms,
+            window.steps_ms
+        )
+        .expect("a string takes everything");
+    };
+    let sent_mb = round.sent_bytes / 1e6;
+    let rate = sent_mb / round.streaming.elapsed.as_secs_f64();
+    row("before", &round.before, "");
+    row("streaming", &round.streaming, &format!(", {sent_mb:.0} MB, {rate:.0} MB/s"));
+    row("installing", &round.installing, "");
+    writeln!(table, "| reads at the receiver | {reads} | | | | |")
+        .expect("a string takes everything");
 }
 
 const MEMBERS: usize = 3;
 const VALUE_SIZE_BYTES: usize = 4096;
 const FILL_OUTSTANDING: usize = 128;
+/// Puts that are not counted.
+const WARM_UP: Duration = Duration::from_secs(3);
 /// Between two reads at the receiver.
 const READ_INTERVAL: Duration = Duration::from_millis(2);
 
 const SENT_BYTES: &str = "etcd_network_peer_sent_bytes_total{";
 const STEPS: &str = "corestone_step_duration_seconds";
+const WAL_SYNCS: &str = "etcd_disk_wal_fsync_duration_seconds";
+const CHECKPOINTS: &str = "corestone_checkpoints_total";
+const INSTALLING: &str = "etcd_server_snapshot_apply_in_progress_total";
 
 const TABLE_HEAD: &str = "\
-| puts before: p50, p99, longest | while it streams | p99 | transfer | leader's steps: 99.9 %, all below \
-| reads at the receiver: count, p99, longest |
+| | took | puts: p50, p99, longest | p99 | log, 99 % below | steps, 99.9 % below |
 |---|---|---|---|---|---|
 ";

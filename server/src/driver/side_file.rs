@@ -67,21 +67,29 @@ impl SideFile {
 
     /// Copies runs of pages, `(first, count)` ascending, to their places in `pages`; returns the
     /// first page number behind them.
+    ///
+    /// What was copied is synced again and again: whoever else writes to this disk, the log first of
+    /// all, would stand behind a gigabyte if it were left to the end.
     pub fn copy_to(&mut self, pages: &File, runs: &[(u64, u64)]) -> Result<u64, Fault> {
         let mut end = 2;
+        let mut unsynced_pages = 0;
         for (first, count) in runs.iter().copied() {
             assert!(end <= first, "runs are ascending and leave the meta pages out");
             end = first.checked_add(count).expect("page numbers are far below 2^64");
-            self.copy_run(pages, first, end).map_err(|error| Fault::Pages {
-                what: "copy out of the side file",
-                first,
-                error,
+            self.copy_run(pages, first, end, &mut unsynced_pages).map_err(|error| {
+                Fault::Pages { what: "copy out of the side file", first, error }
             })?;
         }
         Ok(end)
     }
 
-    fn copy_run(&mut self, pages: &File, first: u64, end: u64) -> io::Result<()> {
+    fn copy_run(
+        &mut self,
+        pages: &File,
+        first: u64,
+        end: u64,
+        unsynced_pages: &mut usize,
+    ) -> io::Result<()> {
         let mut chunk = std::mem::take(&mut self.chunk);
         chunk.resize(COPY_CHUNK_PAGES * PAGE_SIZE_BYTES, 0);
         let mut page = first;
@@ -92,6 +100,11 @@ impl SideFile {
             self.open(false)?.read_exact_at(bytes, offset)?;
             pages.write_all_at(bytes, offset)?;
             page += count as u64;
+            *unsynced_pages += count;
+            if COPY_UNSYNCED_PAGES_MAX <= *unsynced_pages {
+                pages.sync_data()?;
+                *unsynced_pages = 0;
+            }
         }
         self.chunk = chunk;
         Ok(())
@@ -138,6 +151,8 @@ impl SideFile {
 }
 
 const COPY_CHUNK_PAGES: usize = 64;
+/// Pages that are copied between two syncs: 1 MiB.
+const COPY_UNSYNCED_PAGES_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -23,16 +23,17 @@ use crate::peers::Peers;
 
 /// An attempt without news for so long is given up.
 const SILENCE_US: u64 = 5_000_000;
-/// Pages asked for in one request.
-const REQUEST_PAGES_MAX: u32 = 64;
+/// Pages asked for in one request: the sender answers one in a step of its own.
+const REQUEST_PAGES_MAX: u32 = 16;
 /// Runs in one request.
-const REQUEST_RUNS_MAX: usize = 64;
+const REQUEST_RUNS_MAX: usize = 16;
 /// Requests on their way.
-const REQUESTS_MAX: usize = 4;
+const REQUESTS_MAX: usize = 16;
 /// Pages of the walk in one step: each may be read and compared with its checksum.
 const WALK_PAGES_MAX: usize = 512;
-/// Bytes written to the side file after which they are synced.
-const SYNC_SIZE_BYTES: usize = 8 << 20;
+/// Bytes written to the side file after which they are synced: little at a time, for the sake of
+/// who else writes to this disk.
+const SYNC_SIZE_BYTES: usize = 1 << 20;
 /// Bytes in the side file that are not known to be synced; nothing more is asked for above.
 const UNSYNCED_SIZE_BYTES_MAX: usize = 32 << 20;
 

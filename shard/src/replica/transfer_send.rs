@@ -25,10 +25,12 @@ use crate::peers::Peers;
 const SILENCE_US: u64 = 3_000_000;
 /// After its connection ended it is over this much later: the receiver may just be done.
 const CLOSED_US: u64 = 200_000;
-/// Pages sent for each millisecond that passed, to all receivers together: 128 MB/s.
-const PAGES_PER_MS: u64 = 32;
+/// Pages sent for each millisecond that passed, to all receivers together: 64 MB/s. Puts beside it
+/// are what bounds it (bench/stream): more makes them wait for the core, and for the disk if the
+/// receiver has the same one.
+const PAGES_PER_MS: u64 = 16;
 /// Pages that one step may send, however long ago the last one was.
-const PAGES_PER_STEP_MAX: u64 = 64;
+const PAGES_PER_STEP_MAX: u64 = 32;
 /// Requests that wait for their answer; a connection that adds another is closed.
 const REQUESTS_MAX: usize = 64;
 /// Pages that one request may ask for.
@@ -139,19 +141,22 @@ impl<M: PageMap> Replica<M> {
             self.sending.paced_us = now_us;
             return;
         }
-        let elapsed_ms = (now_us - self.sending.paced_us) / 1_000;
+        let elapsed_ms = now_us.saturating_sub(self.sending.paced_us) / 1_000;
         if elapsed_ms == 0 {
             return;
         }
-        self.sending.paced_us = now_us;
-        let mut pages_left = (elapsed_ms * PAGES_PER_MS).min(PAGES_PER_STEP_MAX);
-        while 0 < pages_left
+        let pages_allowed = (elapsed_ms * PAGES_PER_MS).min(PAGES_PER_STEP_MAX);
+        let mut pages_sent = 0;
+        while pages_sent < pages_allowed
             && let Some(request) = self.sending.requests.pop_front()
         {
             let count: u64 = request.pages.iter().map(|run| u64::from(run.count)).sum();
-            pages_left = pages_left.saturating_sub(count.max(1));
+            pages_sent += count.max(1);
             self.answer_pages(request, peers, fx);
         }
+        // A request is answered whole: what that was too much is waited for.
+        let pages_owed = pages_sent.saturating_sub(pages_allowed);
+        self.sending.paced_us = now_us + pages_owed * 1_000 / PAGES_PER_MS;
     }
 
     fn answer_pages(&mut self, request: Request, peers: &mut Peers, fx: &mut Effects) {
