@@ -354,10 +354,12 @@ impl ShardWal {
             return;
         }
         while let Some(file) = self.writer.release() {
-            if self.spare.len() < SPARE_SEGMENTS_MAX {
-                self.spare.push_back(file);
-            } else {
-                fx.push(Effect::WalSegmentDelete { segment: file.id });
+            // The oldest go first: what is left is one piece of the log without a hole.
+            self.spare.push_back(file);
+            if SPARE_SEGMENTS_MAX < self.spare.len()
+                && let Some(oldest) = self.spare.pop_front()
+            {
+                fx.push(Effect::WalSegmentDelete { segment: oldest.id });
             }
         }
     }
@@ -372,11 +374,14 @@ impl ShardWal {
             return;
         }
         let Some(file) = self.writer.wants_segment() else { return };
-        let same_size = self.spare.iter().position(|spare| spare.size_bytes == file.size_bytes);
-        let origin = match same_size.and_then(|slot| self.spare.remove(slot)) {
-            Some(spare) => SegmentOrigin::Recycled(spare.id),
-            None => SegmentOrigin::Fresh,
-        };
+        let mut origin = SegmentOrigin::Fresh;
+        while let Some(spare) = self.spare.pop_front() {
+            if spare.size_bytes == file.size_bytes {
+                origin = SegmentOrigin::Recycled(spare.id);
+                break;
+            }
+            fx.push(Effect::WalSegmentDelete { segment: spare.id });
+        }
         self.preparing = Some(file.id);
         let size_bytes = file.size_bytes;
         fx.push(Effect::WalSegmentPrepare { segment: file.id, size_bytes, origin });

@@ -9,8 +9,15 @@ use super::history::Complaint;
 const CHECK: &str = "log lines";
 
 /// Lines that faults of a run may cause: the fault that excuses them, and how they begin.
-const EXPECTED: &[(Excuse, &str)] =
-    &[(Excuse::LostBytes, "closing a peer's connection: what came is not the protocol")];
+const EXPECTED: &[(Excuse, &str)] = &[
+    (Excuse::LostBytes, "closing a peer's connection: what came is not the protocol"),
+    (Excuse::Rot, "the WAL is damaged"),
+    (Excuse::Rot, "a page that the start needs is broken"),
+    (Excuse::Rot, "a broken page was repaired from another member"),
+    // Whether it is served in the end is for others to judge.
+    (Excuse::Rot, "no entry is applied: a broken page was found on no other member"),
+    (Excuse::Rot, "a broken page was found on no other member"),
+];
 
 /// What may excuse a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +25,8 @@ const EXPECTED: &[(Excuse, &str)] =
 pub enum Excuse {
     /// Bytes vanish in the middle of a connection.
     LostBytes,
+    /// Bits change on a disk.
+    Rot,
 }
 
 /// Judges one line.

@@ -20,10 +20,13 @@ pub enum Sight {
     TransferInterrupted,
     Install,
     LogMended,
+    FrameRotten,
+    PageRotten,
+    PageRepaired,
 }
 
 /// Their names, in the same order.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 15] = [
     "elections",
     "kills",
     "power cuts",
@@ -36,6 +39,9 @@ const NAMES: [&str; 12] = [
     "state transfers interrupted",
     "states installed",
     "logs mended",
+    "frames rotten",
+    "pages rotten",
+    "pages repaired",
 ];
 
 /// How often each was seen.
@@ -64,6 +70,8 @@ impl Coverage {
             "fetching the state of the cluster was interrupted" => {
                 self.add(Sight::TransferInterrupted);
             }
+            "installed the state of the cluster" => self.add(Sight::Install),
+            "a broken page was repaired from another member" => self.add(Sight::PageRepaired),
             "the WAL is mended" => self.add(Sight::LogMended),
             _ => {}
         }
@@ -101,6 +109,9 @@ mod tests {
         sum.merge(&coverage);
         assert_eq!((sum.count(Sight::Election), sum.count(Sight::LogMended)), (2, 2));
         let text = sum.to_string();
-        assert!(text.starts_with("2 elections, 0 ") && text.ends_with(", 2 logs mended"), "{text}");
+        assert!(
+            text.starts_with("2 elections, 0 ") && text.contains(", 2 logs mended, "),
+            "{text}"
+        );
     }
 }

@@ -81,6 +81,7 @@ impl World {
                 let rate = *self.random.pick(&[0, 20, 200, 2_000]);
                 self.network.travel.rate_bytes_per_ms = rate;
             }
+            FaultKind::Rot => self.rot(),
             FaultKind::Ambush => self.lay_ambush(),
         }
     }
@@ -219,14 +220,26 @@ impl World {
     /// What the disks hold in the end.
     pub(super) fn read_disks(&mut self) -> Result<(), Complaint> {
         (0..self.members.len()).try_for_each(|slot| {
-            trees::check(slot as u64, self.members[slot].disk.map_pages())?;
+            if !self.plan.may_rot(slot) {
+                trees::check(slot as u64, self.members[slot].disk.map_pages())?;
+            }
             self.read_disk(slot)
         })
     }
 
     fn read_disk(&mut self, slot: usize) -> Result<(), Complaint> {
         let Ok(mut recovered) = recover(&self.members[slot].disk) else { return Ok(()) };
+        if !recovered.gaps.is_empty() {
+            let (gaps, segments) = (&recovered.gaps, &recovered.segments);
+            self.trace.say(Level::Faults, self.now_us, || {
+                format!("the log of member {slot} has {gaps:?} in {segments:?}")
+            });
+        }
         let Some(group) = recovered.groups.get_mut(&GROUP) else { return Ok(()) };
+        if group.state.is_damaged || !group.missing.is_empty() {
+            // The others tell it what it held.
+            return Ok(());
+        }
         let state = group.state.hard_state;
         // What a checkpoint holds was committed, whatever the hard state says.
         let slots = self.members[slot].disk.map_pages().meta_slots();

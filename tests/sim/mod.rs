@@ -17,6 +17,7 @@ pub mod plan;
 pub mod process;
 pub mod queue;
 pub mod random;
+mod rot;
 pub mod run;
 pub mod sectors;
 pub mod session;

@@ -39,10 +39,12 @@ pub enum FaultKind {
     Throttle,
     /// Blows that belong together, for who leads or is about to; see `ambush`.
     Ambush,
+    /// What one member's disk holds changes by itself; see `rot`.
+    Rot,
 }
 
 /// All kinds.
-pub const KINDS: [FaultKind; 14] = [
+pub const KINDS: [FaultKind; 15] = [
     FaultKind::Kill,
     FaultKind::PowerCut,
     FaultKind::Blackout,
@@ -57,6 +59,7 @@ pub const KINDS: [FaultKind; 14] = [
     FaultKind::IoError,
     FaultKind::Throttle,
     FaultKind::Ambush,
+    FaultKind::Rot,
 ];
 
 /// What clients do, as shares of a sum.
@@ -91,6 +94,8 @@ pub struct Plan {
     pub calm_us: u64,
     /// Kinds of faults that exist, with the mean time between two of a kind.
     pub faults: Vec<(FaultKind, u64)>,
+    /// The only member whose disk rots: what it loses, others hold.
+    pub rotten: usize,
     /// What power cuts leave.
     pub survivals: Vec<Survival>,
     /// The network at its best.
@@ -154,6 +159,7 @@ impl Plan {
             fault_us: random.between(4_000_000, 16_000_000),
             calm_us: 5_000_000 + 5 * election_timeout_us,
             faults,
+            rotten: random.slot(members),
             survivals: draw_survivals(random),
             travel: draw_travel(random),
             sync_us: *random.pick(&[(20, 60), (100, 400), (100, 3_000), (2_000, 20_000)]),
@@ -205,6 +211,16 @@ impl Plan {
         plan.log_tail_entries = 5_000;
         plan.wal_segment_size_bytes = 4 << 20;
         plan
+    }
+
+    /// Whether a member's disk may hold something else than was written there.
+    pub fn may_rot(&self, member: usize) -> bool {
+        member == self.rotten && self.has(FaultKind::Rot)
+    }
+
+    /// Whether faults of a kind happen.
+    pub fn has(&self, kind: FaultKind) -> bool {
+        self.faults.iter().any(|(there, _)| *there == kind)
     }
 
     /// How fast a leader's clock may run against the world's, in a thousand: the fastest clock,
@@ -312,7 +328,11 @@ impl Plan {
 fn needs_peers(kind: FaultKind) -> bool {
     matches!(
         kind,
-        FaultKind::CutOneWay | FaultKind::Isolate | FaultKind::Blackout | FaultKind::Ambush
+        FaultKind::CutOneWay
+            | FaultKind::Isolate
+            | FaultKind::Blackout
+            | FaultKind::Ambush
+            | FaultKind::Rot
     )
 }
 

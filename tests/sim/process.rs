@@ -13,6 +13,7 @@ use super::clock::Clock;
 use super::network::LinkId;
 use super::plan::Plan;
 use super::random::Random;
+use super::rot::Written;
 use super::storage::DiskImage;
 
 /// A member.
@@ -33,6 +34,8 @@ pub struct Member {
     pub slow_disk: (u64, u64),
     /// Syncs of the WAL alone take this much longer, until then: it may have a disk of its own.
     pub slow_wal: (u64, u64),
+    /// WAL writes that are durable, oldest first; the last ones only.
+    pub wal_written: VecDeque<Written>,
     /// The next write or sync fails.
     pub is_disk_failing: bool,
     /// The power goes while the next WAL write is on its way.
@@ -79,6 +82,7 @@ impl Member {
             has_power: true,
             slow_disk: (0, 0),
             slow_wal: (0, 0),
+            wal_written: VecDeque::new(),
             is_disk_failing: false,
             is_doomed: false,
             is_doomed_at_head: false,

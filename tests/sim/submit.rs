@@ -13,6 +13,7 @@ use shard::input::{ConnectionId, Input};
 use super::coverage::Sight;
 use super::process::Process;
 use super::queue::Happening;
+use super::rot::Written;
 use super::trace::Level;
 use super::world::World;
 use crate::check::bounds::Bound;
@@ -47,6 +48,10 @@ impl World {
                 self.trace.say(Level::Faults, self.now_us, || format!("member {slot} stopped"));
                 self.end_process(slot, false);
                 self.start_later(slot);
+            }
+            Effect::EndProcess => {
+                let what = format!("member {slot} gives up");
+                self.complain(Err(Complaint::new("world", what)));
             }
             Effect::Forward { .. } => {
                 let what = format!("member {slot} of one core forwards");
@@ -94,7 +99,6 @@ impl World {
             }
             Effect::SideSync { number } => Happening::SideSynced { member, life, number },
             Effect::PagesInstall { runs } => {
-                self.coverage.add(Sight::Install);
                 for write in disk.install(&runs) {
                     self.write_map(slot, &write);
                 }
@@ -134,6 +138,9 @@ impl World {
             Happening::WalSynced { .. } => {
                 let write = synced.expect("a write is in flight");
                 disk.segment_mut(write.segment).sync();
+                let size_bytes = write.buffer.as_bytes().len() as u64;
+                let (segment, offset_bytes) = (write.segment, write.offset_bytes);
+                self.on_wal_written(slot, Written { segment, offset_bytes, size_bytes });
                 Input::WalSynced { end: write.end, buffer: write.buffer }
             }
             Happening::SegmentReady { segment, fresh_size_bytes, .. } => {
@@ -150,7 +157,7 @@ impl World {
             Happening::MetaSynced { interval, .. } => {
                 disk.pages_mut().sync();
                 self.coverage.add(Sight::Checkpoint);
-                if self.verified_interval < interval {
+                if self.verified_interval < interval && !self.plan.may_rot(slot) {
                     // The others' meta page of this interval has to be the same bytes.
                     self.verified_interval = interval;
                     let judged = trees::check(slot as u64, disk.map_pages());

@@ -13,7 +13,7 @@ use super::ambush::Ambush;
 use super::caller::Caller;
 use super::coverage::Coverage;
 use super::network::{End, Host, LinkId, Network};
-use super::plan::Plan;
+use super::plan::{FaultKind, Plan};
 use super::process::{Member, member_of_url};
 use super::queue::{Happening, Queue};
 use super::random::Random;
@@ -92,10 +92,13 @@ impl World {
         let members = (0..plan.members).map(|slot| Member::new(&plan, slot, &mut random)).collect();
         let network = Network::new(plan.travel.clone(), random.fork());
         let clients = make_clients(&plan, &mut random);
-        let excuses = match plan.travel.excise_per_million {
-            0 => Vec::new(),
-            _ => vec![Excuse::LostBytes],
-        };
+        let mut excuses = Vec::new();
+        if 0 < plan.travel.excise_per_million {
+            excuses.push(Excuse::LostBytes);
+        }
+        if plan.has(FaultKind::Rot) {
+            excuses.push(Excuse::Rot);
+        }
         let mut world = World {
             now_us: 0,
             queue: Queue::default(),

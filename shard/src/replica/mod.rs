@@ -348,10 +348,10 @@ impl<M: PageMap> Replica<M> {
 
     /// Whether calls came since the last step.
     pub fn has_new_calls(&self) -> bool {
-        self.raft.has_ready()
+        // While the log is mended nothing of Raft's is looked at, and a step at once would be vain.
+        (!self.is_mending() && (self.raft.has_ready() || self.messages.has_released()))
             || (!self.is_store_away() && self.has_new_reads())
             || !self.outbox.messages.is_empty()
-            || self.messages.has_released()
     }
 
     fn has_new_reads(&self) -> bool {
