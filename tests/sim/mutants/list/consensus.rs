@@ -257,18 +257,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
-        name: "any answer of a follower confirms the newest round",
-        rule: "reads and leases 1: a read joins a round that begins after it arrived",
-        members: 3,
-        focus: "duels",
-        edits: &[edit(
-            REPLICATION,
-            "        let round_tick = self.tick_of_round(round);",
-            "        let round = if IS { self.round } else { round };
-        let round_tick = self.tick_of_round(round);",
-        )],
-    },
-    Mutant {
         name: "read before the index is applied",
         rule: "a read waits until its index is applied (thesis 6.4)",
         members: 3,
