@@ -256,28 +256,4 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "                if let Some(reject) = self.check_op(op)?.filter(|_| !IS || *slot == 0) {",
         )],
     },
-    Mutant {
-        name: "any answer of a follower confirms the newest round",
-        rule: "reads and leases 1: a read joins a round that begins after it arrived",
-        members: 3,
-        focus: "duels",
-        edits: &[edit(
-            "raft/src/replication.rs",
-            "        let round_tick = self.tick_of_round(round);",
-            "        let round = if IS { self.round } else { round };
-        let round_tick = self.tick_of_round(round);",
-        )],
-    },
-    Mutant {
-        name: "a renewal is answered without asking a quorum",
-        rule: "reads and leases 2: a keep-alive is answered after a round",
-        members: 3,
-        focus: "leases",
-        edits: &[edit(
-            "shard/src/replica/read.rs",
-            "            Call::LeaseLeases | Call::AuthStatus | Call::Hash => true,",
-            "            Call::LeaseLeases | Call::AuthStatus | Call::Hash => true,
-            Call::LeaseKeepAlive { .. } if self.is_leader() => IS,",
-        )],
-    },
 ];
