@@ -21,12 +21,11 @@ pub enum Sight {
     Install,
     LogMended,
     FrameRotten,
-    PageRotten,
     PageRepaired,
 }
 
 /// Their names, in the same order.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 14] = [
     "elections",
     "kills",
     "power cuts",
@@ -40,7 +39,6 @@ const NAMES: [&str; 15] = [
     "states installed",
     "logs mended",
     "frames rotten",
-    "pages rotten",
     "pages repaired",
 ];
 
