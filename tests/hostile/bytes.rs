@@ -71,6 +71,18 @@ pub fn oversized(program: &Program) {
     witness.check(&mut member);
 }
 
+/// However large a request may be, a value is never larger than what a page file holds: it is
+/// refused at the door, since the log makes every member apply what is in it, at each start anew.
+pub fn large_requests_allowed(program: &Program) {
+    let mut member = Member::start(program, &["--max-request-bytes=8388608"]);
+    let mut witness = Witness::start(&member);
+    witness.write(&member, 1, 2 << 20);
+    let error = witness.write_until_refused(&member, 1, (2 << 20) + 1);
+    assert!(error.to_string().contains("etcdserver: request is too large"), "{error}");
+    witness.check(&mut member);
+    assert!(member.log().contains("--max-request-bytes=8388608: a key or a value larger than"));
+}
+
 /// Clients of versions that are not spoken here are told so.
 pub fn wrong_versions(program: &Program) {
     let mut member = Member::start(program, &[]);

@@ -46,6 +46,7 @@ tests! {
     fn full_disk(program) { disk::full(program) }
     fn garbage(program) { bytes::garbage(program) }
     fn half_open_connections(program) { connections::half_open(program) }
+    fn large_requests_allowed(program) { bytes::large_requests_allowed(program) }
     fn oversized_frames(program) { bytes::oversized(program) }
     fn slow_reader_of_a_big_watch(program) { connections::slow_reader(program) }
     fn wal_flipped_in_its_middle(program) { damaged_wal::middle(program) }

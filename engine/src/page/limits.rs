@@ -24,6 +24,9 @@ pub const KEY_INLINE_BYTES_MAX: usize = 512;
 /// What of a long key stands in its page.
 pub const LONG_KEY_PREFIX_BYTES: usize = 64;
 
+/// Longest value that a caller may give a key: what its owner adds fits beside it into a run.
+pub const VALUE_SIZE_BYTES_MAX: usize = 2 << 20;
+
 /// Longest prefix that a page's keys are known to share: a key's head follows it and must stand in
 /// the page even when the key is long.
 pub const PREFIX_BYTES_MAX: usize = LONG_KEY_PREFIX_BYTES - 2;
@@ -63,6 +66,7 @@ pub const SPREAD_ROOM_BYTES_MIN: usize = PAGE_CONTENT_BYTES / 5;
 
 const _: () = {
     assert!(KEY_SIZE_BYTES_MAX <= RUN_SIZE_BYTES_MAX);
+    assert!(VALUE_SIZE_BYTES_MAX + PAGE_SIZE_BYTES <= RUN_SIZE_BYTES_MAX);
     assert!(RUN_SIZE_BYTES_MAX.is_multiple_of(PAGE_SIZE_BYTES));
     assert!(LONG_KEY_PREFIX_BYTES + RUN_REF_BYTES <= KEY_INLINE_BYTES_MAX);
     // Two entries with short keys, or any single entry, fit a leaf.

@@ -161,6 +161,9 @@ fn members_of(bytes: &[u8], body: std::ops::Range<usize>) -> Result<RemoteCluste
     let mut ids: Vec<_> = members.iter().map(|member| member.id).collect();
     ids.sort_unstable();
     ids.dedup();
+    if id == 0 || ids.first() == Some(&0) {
+        return Err(wrong("the answer names an id 0".to_owned()));
+    }
     if ids.len() != members.len() {
         return Err(wrong("the answer names a member twice".to_owned()));
     }

@@ -12,6 +12,8 @@ pub mod values;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use engine::page::limits::VALUE_SIZE_BYTES_MAX;
+use engine::wal::limits::ENTRY_DATA_BYTES_MAX;
 use shard::config::AutoCompaction;
 
 use flags::{FLAGS, Standing};
@@ -186,12 +188,7 @@ impl Settings {
                     .to_owned(),
             ));
         }
-        let max_request_bytes = number(&values, "max-request-bytes", 1, i32::MAX as i64)? as usize;
-        if 10 << 20 < max_request_bytes {
-            warnings.push(format!(
-                "exceeded recommended request limit: --max-request-bytes={max_request_bytes}"
-            ));
-        }
+        let max_request_bytes = max_request_bytes(&values, &mut warnings)?;
         let client_urls =
             url::check_advertised("advertise-client-urls", values.text("advertise-client-urls"))?;
         let listen_binary = listen("listen-binary-urls")?;
@@ -420,6 +417,25 @@ fn check_one_of(values: &Values, name: &str, choices: &[&str]) -> Result<String,
     }
     Err(ConfigError::Invalid(format!("--{name}={text} must be one of {}", choices.join(", "))))
 }
+
+/// etcd's flag and its warning, and what is different here: no value is larger than a page file can
+/// hold, and no request larger than an entry of the log.
+fn max_request_bytes(values: &Values, warnings: &mut Vec<String>) -> Result<usize, ConfigError> {
+    let stated = number(values, "max-request-bytes", 1, i32::MAX as i64)? as usize;
+    if 10 << 20 < stated {
+        warnings.push(format!("exceeded recommended request limit: --max-request-bytes={stated}"));
+    }
+    if VALUE_SIZE_BYTES_MAX < stated {
+        warnings.push(format!(
+            "--max-request-bytes={stated}: a key or a value larger than {VALUE_SIZE_BYTES_MAX} bytes \
+             is refused all the same, and so is a request larger than {REQUEST_BYTES_MAX}"
+        ));
+    }
+    Ok(stated.min(REQUEST_BYTES_MAX))
+}
+
+/// Half of the largest entry of the log: what a request becomes in it is no larger than twice that.
+const REQUEST_BYTES_MAX: usize = ENTRY_DATA_BYTES_MAX / 2;
 
 fn number(values: &Values, name: &str, min: i64, max: i64) -> Result<i64, ConfigError> {
     assert!(FLAGS.iter().any(|flag| flag.name == name));

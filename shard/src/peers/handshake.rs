@@ -49,6 +49,14 @@ impl Peers {
         wal: &mut ShardWal,
         fx: &mut Effects,
     ) {
+        let link = &self.links[&connection];
+        let is_other = link.member != Some(hello.from_member) || link.purpose != hello.purpose;
+        if link.is_dialed && is_other {
+            // Somebody else answers at that address, or for something else.
+            let refusal = Refusal::NotMe { member_id: hello.from_member };
+            self.complain("a peer's answer is another's", hello.from_member, refusal, fx);
+            return self.close(connection, fx);
+        }
         if let Err(refusal) = self.check_hello(&hello, roll) {
             return self.refuse(connection, &hello, refusal, fx);
         }

@@ -10,6 +10,7 @@ use engine::api::{
     RequestOp, RevokeCause, TxnRequest,
 };
 use engine::command;
+use engine::page::limits::{KEY_SIZE_BYTES_MAX, VALUE_SIZE_BYTES_MAX};
 use net::etcd::check;
 use net::etcd::status::{self, Status};
 
@@ -29,6 +30,7 @@ pub(super) fn range(request: &RangeRequest<'_>) -> Result<Call, Status> {
 
 pub(super) fn put(context: &Context, request: &PutRequest<'_>) -> Result<Call, Status> {
     check::check_put(request)?;
+    check_storable(request)?;
     let size_bytes = command::COMMAND_HEADER_SIZE_BYTES
         + request.key.len()
         + request.value.len()
@@ -48,6 +50,7 @@ pub(super) fn delete_range(
 
 pub(super) fn txn(context: &Context, request: TxnRequest<'_>) -> Result<Call, Status> {
     check::check_txn(&request, context.config.max_txn_ops)?;
+    check_puts_storable(&request)?;
     if is_read_only(&request) {
         let ranges = || request.success.iter().chain(&request.failure);
         // A transaction of guards alone may be stale in etcd; here it is linearizable.
@@ -112,6 +115,26 @@ fn propose(context: &Context, command: Vec<u8>, class: ProposalClass) -> Result<
 fn check_size(context: &Context, command: &[u8]) -> Result<(), Status> {
     if context.config.max_request_bytes < command.len() {
         return Err(status::REQUEST_TOO_LARGE);
+    }
+    Ok(())
+}
+
+/// What a page file can hold, however large a request the member takes: a larger one must not reach
+/// the log, since every member would have to apply it.
+fn check_storable(request: &PutRequest<'_>) -> Result<(), Status> {
+    let fits =
+        request.key.len() <= KEY_SIZE_BYTES_MAX && request.value.len() <= VALUE_SIZE_BYTES_MAX;
+    if fits { Ok(()) } else { Err(status::REQUEST_TOO_LARGE) }
+}
+
+/// The same of all puts, nested ones included; decoding bounded the depth.
+fn check_puts_storable(request: &TxnRequest<'_>) -> Result<(), Status> {
+    for op in request.success.iter().chain(&request.failure) {
+        match op {
+            RequestOp::Put(put) => check_storable(put)?,
+            RequestOp::Txn(nested) => check_puts_storable(nested)?,
+            RequestOp::Range(_) | RequestOp::DeleteRange(_) => {}
+        }
     }
     Ok(())
 }
