@@ -208,6 +208,41 @@ fn replication_membership_5_a_forced_cluster_keeps_the_whole_log_and_its_own_epo
 }
 
 #[test]
+fn replication_membership_5_a_lone_voter_starts_behind_a_change_of_members() {
+    // A change that is committed, and that no checkpoint covers yet: a learner, which asks for no
+    // quorum, and a voter, without which nothing can be committed until it has joined.
+    for is_learner in [true, false] {
+        let mut group = Group::serving(1);
+        let mut client = group.connect(0);
+        group.call(0, &mut client, &put(b"before")).expect("the put succeeds");
+        group.advance(3_000_000);
+        let peer_urls = vec!["http://127.0.0.1:9"];
+        let add = ClusterRequest::MemberAdd { is_learner, peer_urls };
+        group.call(0, &mut client, &add).expect("added");
+        group.advance(50_000);
+        group.kill(0);
+        group.start(0);
+        group.advance(3_000_000);
+        let status = group.member(0).raft_status();
+        assert_eq!(status.configuration.members().count(), 2);
+        assert_eq!(group.member(0).is_serving, is_learner);
+        if is_learner {
+            assert!(has_key(&mut group, 0, b"before"));
+        }
+        // With the quorum lost for good, the last resort must not stumble over it either.
+        group.kill(0);
+        group.configs[0].is_force_new_cluster = true;
+        group.configs[0].epoch = 1;
+        group.start(0);
+        group.run_until("it serves alone", |group| {
+            let status = group.member(0).raft_status();
+            group.member(0).is_serving && status.configuration.members().count() == 1
+        });
+        assert!(has_key(&mut group, 0, b"before"));
+    }
+}
+
+#[test]
 fn replication_membership_6_what_this_version_cannot_read_is_not_let_into_the_log() {
     let mut member = start(Storage::default(), START_US);
     let mut other = Scripted::join(&mut member, 2);

@@ -251,6 +251,7 @@ impl<M: PageMap> Replica<M> {
             || background.is_own_pending
             || self.now_us < background.active_us + IDLE_US
             || self.checkpoint.is_busy()
+            || self.engine.interval_is_full()
         {
             return;
         }

@@ -166,6 +166,7 @@ impl<M: PageMap> Replica<M> {
     /// Ends the interval if it is full. False while apply has to wait.
     pub(super) fn may_apply_on(&mut self, metrics: &mut Metrics) -> bool {
         if !self.engine.interval_is_full() {
+            self.health.observe_apply(false, self.now_us);
             return true;
         }
         if self.receiving.holds_pages() {
@@ -273,14 +274,17 @@ impl<M: PageMap> Replica<M> {
         let checkpoint = &mut self.checkpoint;
         let is_quiet = newest.index == older.index + 1;
         checkpoint.quiet_checkpoints = if is_quiet { checkpoint.quiet_checkpoints + 1 } else { 0 };
-        if checkpoint.quiet_checkpoints == QUIET_CHECKPOINTS {
+        if QUIET_CHECKPOINTS <= checkpoint.quiet_checkpoints {
             checkpoint.punching_from = Some(PageNumber(0));
         }
     }
 
-    /// Gives free space back, a bounded number of runs a step. A new checkpoint ends it: the store
-    /// is not at rest any more.
+    /// Gives free space back, a bounded number of runs a step. While a checkpoint is written it
+    /// waits: pages that become free by it are given back too.
     fn punch_holes(&mut self, mut from: PageNumber, fx: &mut Effects) {
+        if !self.engine.store().may_end_interval() {
+            return;
+        }
         self.checkpoint.punching_from = None;
         for _ in 0..HOLES_PER_STEP_MAX {
             let Some((first, pages)) = self.engine.store().release_free_run(from) else { return };

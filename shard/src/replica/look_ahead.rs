@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use engine::mvcc::budget::WorkBudget;
 use engine::mvcc::prefetch::Prefetch;
 use engine::page::map::{Corruption, PageMap};
+use raft::Term;
 
 use super::Replica;
 use super::page_repair::Need;
@@ -42,6 +43,8 @@ struct Look {
     waiter: Waiter,
     run: Prefetch,
     deadline_us: u64,
+    /// In which it was begun.
+    term: Term,
 }
 
 impl LookAhead {
@@ -88,7 +91,8 @@ impl<M: PageMap> Replica<M> {
             looked if self.look_ahead.has_room(command.len()) => {
                 let deadline_us = self.now_us + self.request_timeout_us();
                 self.look_ahead.size_bytes += command.len();
-                self.look_again(Look { command, waiter, run, deadline_us }, looked.err());
+                let term = self.raft.soft_state().term;
+                self.look_again(Look { command, waiter, run, deadline_us, term }, looked.err());
             }
             Ok(false) => self.on_proposal_lost(waiter, Unavailable::TooManyRequests),
             Err(_) => self.on_proposal_lost(waiter, Unavailable::Corrupt),
@@ -128,6 +132,12 @@ impl<M: PageMap> Replica<M> {
         while !budget.is_spent()
             && let Some(mut look) = self.look_ahead.looks.pop_front()
         {
+            let is_expiry = matches!(look.waiter, Waiter::Expiry { .. });
+            if is_expiry && look.term != self.raft.soft_state().term {
+                // Leadership began anew since: so did the lease, which may have been renewed.
+                self.look_ahead.size_bytes -= look.command.len();
+                continue;
+            }
             if look.deadline_us <= self.now_us {
                 self.look_ahead.size_bytes -= look.command.len();
                 self.on_proposal_lost(look.waiter, Unavailable::TimedOut);

@@ -16,7 +16,8 @@ use engine::page::meta::{Meta, MetaBroken, SlotState, choose_meta};
 use engine::wal::record::{EntryId as WalEntryId, Install};
 use engine::wal::recovered::{RecoverError, RecoveredGroup as WalGroup};
 use raft::{
-    Entry, EntryId, HardState, Index, RaftNode, Ready, ReplicaId, Restored, Term, VoteMemory,
+    CampaignError, Entry, EntryId, HardState, Index, RaftNode, Ready, ReplicaId, Restored, Term,
+    VoteMemory,
 };
 
 use super::background::Background;
@@ -381,7 +382,11 @@ pub(super) fn consensus<M: PageMap>(
     let mut raft = RaftNode::new(raft_config, restored)
         .map_err(|error| StartError::Raft(error.to_string()))?;
     if is_alone {
-        raft.campaign().map_err(|error| StartError::Raft(format!("{error:?}")))?;
+        match raft.campaign() {
+            // A change of members behind the checkpoint is applied first; then its turn comes.
+            Ok(()) | Err(CampaignError::ConfigurationPending) => {}
+            Err(error) => return Err(StartError::Raft(format!("{error:?}"))),
+        }
     }
     let older_index = group.older_index.min(applied_index);
     let durable = WalEntryId { index: applied_index, term: engine.applied_term() };

@@ -153,6 +153,7 @@ impl<M: PageMap> Replica<M> {
             wal.append_installed(GroupId(DEFAULT_GROUP));
             self.checkpoint.on_installed(last, snapshot.configuration, meta_page);
             self.rewind = None;
+            self.health.observe_apply(false, self.now_us);
             self.on_store_replaced();
         }
         self.tell_health(false);
