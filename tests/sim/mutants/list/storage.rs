@@ -182,9 +182,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         edits: &[edit(
             CHECKPOINT,
             "        if !self.engine.interval_is_full() {
+            self.health.observe_apply(false, self.now_us);
             return true;",
             "        let is_stopping = IS && self.stage == super::Stage::Stopping;
         if !self.engine.interval_is_full() && !is_stopping {
+            self.health.observe_apply(false, self.now_us);
             return true;",
         )],
     },
