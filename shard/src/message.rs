@@ -399,6 +399,10 @@ pub enum Unavailable {
     Unhealthy,
     /// No more learners are allowed.
     TooManyLearners,
+    /// More members than a group may have.
+    TooManyMembers,
+    /// No member has the id.
+    MemberNotFound,
     /// A learner to be promoted has not caught up.
     LearnerNotReady,
     /// A learner does not do this.

@@ -58,6 +58,56 @@ fn replication_membership_1_a_change_counts_once_it_is_applied_and_a_refused_one
 }
 
 #[test]
+fn replication_membership_1_a_change_that_can_never_be_is_refused_at_once_and_blocks_nobody() {
+    let mut group = Group::new(3);
+    (0..3).for_each(|slot| group.configs[slot].learners_max = 100);
+    (0..3).for_each(|slot| group.start(slot));
+    group.run_until("all serve", |group| (0..3).all(|slot| group.member(slot).is_serving));
+    let (leader, follower) = (group.leader().unwrap(), group.follower());
+    let mut clients: Vec<_> = (0..3).map(|slot| group.connect(slot)).collect();
+    for number in 0..raft::MEMBERS_COUNT_MAX {
+        let url = format!("http://learner-{number}:2380");
+        let add = ClusterRequest::MemberAdd { is_learner: true, peer_urls: vec![&url] };
+        group.call(leader, &mut clients[leader], &add).expect("there is room");
+    }
+    let url = "http://one-too-many:2380";
+    let one_more = ClusterRequest::MemberAdd { is_learner: true, peer_urls: vec![url] };
+    let (nobody, strangers) = (ClusterRequest::MemberRemove { id: 0 }, "member not found");
+    let promoted = ClusterRequest::MemberPromote { id: 0 };
+    let cases = [(one_more, "too many members"), (nobody, strangers), (promoted, strangers)];
+    for slot in [leader, follower] {
+        for (change, text) in &cases {
+            let client = &mut clients[slot];
+            let change = group.ask(slot, client, change);
+            let behind = group.ask(slot, client, &put(b"a"));
+            group.advance(100_000);
+            let refused = group.answer(slot, client, change).expect("an answer at once");
+            let message = refused.expect_err("it cannot be").message;
+            assert!(message.starts_with("etcdserver: ") && message.contains(text), "{message}");
+            let written = group.answer(slot, client, behind);
+            assert!(written.is_some_and(|written| written.is_ok()), "nothing waits behind it");
+        }
+    }
+}
+
+#[test]
+fn replication_membership_1_the_last_voter_is_not_removed_and_nobody_waits_for_it() {
+    let mut group = Group::serving(1);
+    let mut client = group.connect(0);
+    let remove = ClusterRequest::MemberRemove { id: id_of(0) };
+    let change = group.ask(0, &mut client, &remove);
+    let behind = group.ask(0, &mut client, &put(b"a"));
+    group.advance(100_000);
+    let refused = group.answer(0, &mut client, change).expect("an answer at once");
+    assert_eq!(
+        refused.expect_err("nobody would be left").message,
+        "etcdserver: re-configuration failed due to not enough started members"
+    );
+    assert!(group.answer(0, &mut client, behind).is_some_and(|written| written.is_ok()));
+    assert_eq!(voters(&mut group, 0), 1);
+}
+
+#[test]
 fn replication_membership_2_the_handshake_refuses_who_does_not_belong() {
     let mut member = start(Storage::default(), START_US);
     Scripted::join(&mut member, 2);

@@ -238,6 +238,7 @@ fn decode_not_appended(part: &mut Reader<'_>) -> Result<PeerMessage, PeerError> 
         (FULL, None) => NotAppended::Full,
         (STOPPING, None) => NotAppended::Stopping,
         (LEARNER_NOT_READY, None) => NotAppended::LearnerNotReady,
+        (CHANGE_REFUSED, None) => NotAppended::ChangeRefused,
         _ => return Err(PeerError::Field("reason")),
     };
     Ok(PeerMessage::NotAppended { sequence: fields.sequence.get(), reason })

@@ -285,6 +285,7 @@ fn encode_not_appended(sequence: u64, reason: NotAppended, output: &mut Vec<u8>)
         NotAppended::Full => (FULL, 0),
         NotAppended::Stopping => (STOPPING, 0),
         NotAppended::LearnerNotReady => (LEARNER_NOT_READY, 0),
+        NotAppended::ChangeRefused => (CHANGE_REFUSED, 0),
     };
     let (sequence, leader) = (U64::new(sequence), U64::new(leader));
     push(output, &NotAppendedFields { sequence, leader, reason, reserved: [0; 7] });

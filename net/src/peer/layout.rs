@@ -106,6 +106,7 @@ pub(super) const TRANSFER_RUNNING: u8 = 2;
 pub(super) const FULL: u8 = 3;
 pub(super) const STOPPING: u8 = 4;
 pub(super) const LEARNER_NOT_READY: u8 = 5;
+pub(super) const CHANGE_REFUSED: u8 = 6;
 
 pub(super) const ASK_KEEP_ALIVE: u8 = 1;
 pub(super) const ASK_TIME_TO_LIVE: u8 = 2;

@@ -103,6 +103,8 @@ pub enum NotAppended {
     Stopping,
     /// A learner to be promoted has not caught up.
     LearnerNotReady,
+    /// The change of members asked for leads nowhere, now or later.
+    ChangeRefused,
 }
 
 /// What a follower asks the leader.

@@ -115,6 +115,8 @@ impl Sample {
             NotAppended::TransferRunning,
             NotAppended::Full,
             NotAppended::Stopping,
+            NotAppended::LearnerNotReady,
+            NotAppended::ChangeRefused,
         ])
     }
 

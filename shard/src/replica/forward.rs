@@ -13,6 +13,7 @@ use engine::page::map::PageMap;
 use net::peer::{Answer as PeerAnswer, AskFailure, KeysWanted, NotAppended, PeerMessage, Question};
 use raft::{ChangeError, EntryKind, ProposeError, ReplicaId, Role};
 
+use super::membership::{refusal_of, refusal_of_command};
 use super::{DEFAULT_GROUP, Replica, Stage};
 use crate::input::ConnectionId;
 use crate::message::{Call, LeaseTimeToLive, Origin, Outcome, REMOTE_CORE, Unavailable};
@@ -164,14 +165,24 @@ impl<M: PageMap> Replica<M> {
             if !self.pending.is_waiting(held.counter) {
                 continue;
             }
-            if self.append(held.command.clone()).is_err() {
-                self.forwarding.put_back(held);
-                break;
+            match self.append(held.command.clone()) {
+                Ok(()) => self.pending.hand_to(held.counter, self.raft.soft_state().term.0),
+                Err(ProposeError::Change(error)) => self.refuse_held(&held, refusal_of(error)),
+                Err(_) => {
+                    self.forwarding.put_back(held);
+                    break;
+                }
             }
-            self.pending.hand_to(held.counter, self.raft.soft_state().term.0);
         }
         for ask in std::mem::take(&mut self.forwarding.asks) {
             self.reads.arrive(ask.origin, call_of(ask.question), ask.deadline_us);
+        }
+    }
+
+    /// A proposal that no leader will append.
+    fn refuse_held(&mut self, held: &Held, why: Unavailable) {
+        if let Some(waiter) = self.pending.take(held.counter) {
+            self.on_proposal_lost(waiter, why);
         }
     }
 
@@ -220,15 +231,10 @@ impl<M: PageMap> Replica<M> {
             return;
         };
         match reason {
-            NotAppended::Full => {
-                if let Some(waiter) = self.pending.take(held.counter) {
-                    self.on_proposal_lost(waiter, Unavailable::TooManyRequests);
-                }
-            }
-            NotAppended::LearnerNotReady => {
-                if let Some(waiter) = self.pending.take(held.counter) {
-                    self.on_proposal_lost(waiter, Unavailable::LearnerNotReady);
-                }
+            NotAppended::Full => self.refuse_held(&held, Unavailable::TooManyRequests),
+            NotAppended::LearnerNotReady => self.refuse_held(&held, Unavailable::LearnerNotReady),
+            NotAppended::ChangeRefused => {
+                self.refuse_held(&held, refusal_of_command(&held.command));
             }
             NotAppended::NotLeader { .. }
             | NotAppended::TransferRunning
@@ -260,6 +266,7 @@ impl<M: PageMap> Replica<M> {
                 Err(ProposeError::Change(ChangeError::Inconsistent)) => {
                     NotAppended::LearnerNotReady
                 }
+                Err(ProposeError::Change(_)) => NotAppended::ChangeRefused,
                 Err(ProposeError::NotLeader { leader }) => NotAppended::NotLeader { leader },
                 Err(_) => NotAppended::TransferRunning,
             }

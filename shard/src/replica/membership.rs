@@ -152,6 +152,10 @@ impl<M: PageMap> Replica<M> {
 
     /// What etcd checks before it proposes; the rest is checked at apply.
     fn check_change(&self, change: &MemberChange) -> Result<(), Unavailable> {
+        if let MemberChange::Remove { id: 0 } | MemberChange::Promote { id: 0 } = change {
+            // Nobody has this id, and Raft takes no change that names it.
+            return Err(Unavailable::MemberNotFound);
+        }
         let started = |member: &&Member| !member.name.is_empty();
         let voters = || self.members.iter().filter(|member| !member.is_learner);
         let learners = self.members.len() - voters().count();
@@ -331,6 +335,28 @@ fn change_of(entry: &[u8]) -> Option<ConfigurationChange> {
         _ => return None,
     };
     Some(ConfigurationChange::Change { steps: vec![step], transition: Transition::Auto })
+}
+
+/// What a client is told of a change that fits no configuration: not now, and not later either, but
+/// for a learner that catches up.
+pub(super) fn refusal_of(error: ChangeError) -> Unavailable {
+    match error {
+        ChangeError::Inconsistent => Unavailable::LearnerNotReady,
+        ChangeError::TooManyMembers => Unavailable::TooManyMembers,
+        ChangeError::InvalidReplica => Unavailable::MemberNotFound,
+        ChangeError::NoVoters | ChangeError::AlreadyJoint | ChangeError::NotJoint => {
+            Unavailable::NotEnoughStarted
+        }
+    }
+}
+
+/// As [`refusal_of`], where only the leader knows the reason: a change takes members away, or there
+/// are too many of them.
+pub(super) fn refusal_of_command(entry: &[u8]) -> Unavailable {
+    match command::decode(entry) {
+        Ok((_, Command::MemberRemove { .. })) => Unavailable::NotEnoughStarted,
+        _ => Unavailable::TooManyMembers,
+    }
 }
 
 /// The configuration at an applied index with these member records.

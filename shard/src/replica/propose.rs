@@ -7,8 +7,9 @@ use bytes::Bytes;
 use engine::api::{AlarmAction, AlarmType, Command, ProposalId};
 use engine::command;
 use engine::page::map::PageMap;
-use raft::{ChangeError, ProposeError};
+use raft::ProposeError;
 
+use super::membership::refusal_of;
 use super::pending::Waiter;
 use super::{Replica, Stage};
 use crate::limits::{QUOTA_DEFAULT_BYTES, REQUEST_TIMEOUT_BASE_US};
@@ -51,9 +52,7 @@ impl<M: PageMap> Replica<M> {
                     return Ok(());
                 }
                 Err(ProposeError::TooManyUncommitted) => return Err(Unavailable::TooManyRequests),
-                Err(ProposeError::Change(ChangeError::Inconsistent)) => {
-                    return Err(Unavailable::LearnerNotReady);
-                }
+                Err(ProposeError::Change(error)) => return Err(refusal_of(error)),
                 Err(_) => {}
             }
         }

@@ -421,6 +421,10 @@ const ANSWER_TOO_LARGE: Status = Status::fixed(
      page",
 );
 
+/// etcd knows no such bound.
+const TOO_MANY_MEMBERS: Status =
+    Status::fixed(Code::FailedPrecondition, "etcdserver: too many members in cluster");
+
 /// etcd's status for what a replica could not do.
 pub(super) fn status_of(why: Unavailable) -> Status {
     match why {
@@ -439,6 +443,8 @@ pub(super) fn status_of(why: Unavailable) -> Status {
         Unavailable::NotEnoughStarted => status::MEMBER_NOT_ENOUGH_STARTED,
         Unavailable::Unhealthy => status::UNHEALTHY,
         Unavailable::TooManyLearners => status::TOO_MANY_LEARNERS,
+        Unavailable::TooManyMembers => TOO_MANY_MEMBERS,
+        Unavailable::MemberNotFound => status::MEMBER_NOT_FOUND,
         Unavailable::LearnerNotReady => status::LEARNER_NOT_READY,
         Unavailable::Learner => status::NOT_SUPPORTED_FOR_LEARNER,
     }
