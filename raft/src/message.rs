@@ -106,7 +106,8 @@ pub enum Body {
     },
     /// Campaign at once (leader transfer).
     TimeoutNow,
-    /// Hand leadership to `target`; for the leader.
+    /// Hand leadership to `target`; for the leader. One that names the leader itself is the answer
+    /// to a `TimeoutNow` that its target must not follow.
     TransferRequest {
         /// The leader to be.
         target: ReplicaId,

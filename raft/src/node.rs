@@ -169,8 +169,8 @@ impl RaftNode {
             Body::PreVoteAnswer { verdict, .. } => self.on_pre_vote_answer(from, term, verdict),
             Body::VoteRequest { last, cause, .. } => self.on_vote_request(from, last, cause),
             Body::VoteAnswer { verdict, .. } => self.on_vote_answer(from, verdict),
-            Body::TimeoutNow => self.on_timeout_now(),
-            Body::TransferRequest { target } => self.on_transfer_request(target),
+            Body::TimeoutNow => self.on_timeout_now(from),
+            Body::TransferRequest { target } => self.on_transfer_request(from, target),
             Body::Append { previous, commit, lease, entries } => {
                 self.follow(from, lease)?;
                 return self.on_append(from, previous, commit, entries);

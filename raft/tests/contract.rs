@@ -348,7 +348,8 @@ fn rule_damage_3_a_replica_without_a_complete_tree_does_not_campaign() {
     assert!(!asks(&mut node));
     // Nor when it is told to.
     step(&mut node, 2, 1, heartbeat(0, 1));
-    assert!(step(&mut node, 2, 1, Body::TimeoutNow).is_empty());
+    let sent = step(&mut node, 2, 1, Body::TimeoutNow);
+    assert!(matches!(sent[..], [Message { body: Body::TransferRequest { .. }, .. }]), "{sent:?}");
     assert_eq!(node.soft_state().role, Role::Follower);
     node.set_health(raft::LocalHealth::default());
     assert!(asks(&mut node));

@@ -10,10 +10,6 @@ use raft::{
     Term, TransferError,
 };
 
-fn is_timeout_now(body: &Body) -> bool {
-    matches!(body, Body::TimeoutNow)
-}
-
 /// Leader 1 of three; 2 holds everything, 3 nothing.
 fn leader() -> RaftNode {
     let mut node = solo(1, 3, &[], 0);
@@ -126,6 +122,57 @@ fn s78_proposals_are_refused_meanwhile_and_taken_again_after_t() {
 }
 
 #[test]
+fn s78_a_target_that_does_not_campaign_says_so_and_proposals_are_taken_at_once() {
+    let stuck = raft::LocalHealth {
+        disk: DiskHealth { sync_age_us: 90_000, is_stuck: true },
+        ..Default::default()
+    };
+    let mut cluster = Cluster::led(3);
+    cluster.tick(3);
+    cluster.node(1).transfer_leader(id(3)).unwrap();
+    // Since it told how its disk does, that became worse.
+    cluster.node(3).set_health(stuck);
+    assert!(cluster.node(1).propose(EntryKind::Command, "a".into()).is_err());
+    cluster.settle();
+    assert_eq!((cluster.leader(), cluster.status(1).transfer_target), (Some(1), None));
+    cluster.propose(1, "a");
+    assert_eq!(cluster.commands(), ["a"]);
+    // Nobody but the target has a say in it.
+    let mut node = leader();
+    node.transfer_leader(id(3)).unwrap();
+    step(&mut node, 2, 1, Body::TransferRequest { target: id(1) });
+    assert_eq!(node.status().transfer_target, Some(id(3)));
+    step(&mut node, 3, 1, Body::TransferRequest { target: id(1) });
+    assert_eq!(node.status().transfer_target, None);
+}
+
+#[test]
+fn s78_a_disk_that_goes_again_ends_what_nobody_asked_for() {
+    let health = |sync_age_us, is_stuck| raft::LocalHealth {
+        disk: DiskHealth { sync_age_us, is_stuck },
+        ..Default::default()
+    };
+    for is_asked in [false, true] {
+        let mut cluster = Cluster::led(3);
+        cluster.tick(3);
+        // The followers hold what is committed, but not yet all of the log.
+        for number in [2, 3] {
+            cluster.replicas.get_mut(&number).unwrap().is_sync_held = true;
+        }
+        cluster.propose(1, "a");
+        cluster.node(1).set_health(health(80_000, true));
+        if is_asked {
+            cluster.node(1).transfer_leader(id(2)).unwrap();
+        }
+        cluster.tick(2);
+        assert_eq!(cluster.status(1).transfer_target, Some(id(2)));
+        cluster.node(1).set_health(health(100, false));
+        cluster.tick(1);
+        assert_eq!(cluster.status(1).transfer_target, is_asked.then_some(id(2)));
+    }
+}
+
+#[test]
 fn s79_a_second_transfer_to_the_same_target_changes_nothing_and_another_replaces() {
     let mut cluster = Cluster::led(3);
     cluster.isolate(3);
@@ -224,7 +271,9 @@ fn a_stuck_member_does_not_campaign_and_ignores_timeout_now() {
             node.tick();
         }
         let sent = step(&mut node, 1, 1, Body::TimeoutNow);
-        assert!(!sent.iter().any(|message| is_timeout_now(&message.body)));
+        let refusal = Body::TransferRequest { target: id(1) };
+        assert_eq!(sent.len(), 1, "{sent:?}");
+        assert_eq!((sent[0].to, &sent[0].body), (id(1), &refusal));
         assert_eq!(node.soft_state().role, Role::Follower);
         node.set_health(raft::LocalHealth::default());
         node.tick();
