@@ -255,6 +255,11 @@ pub fn changes_configuration(entry: &[u8]) -> bool {
     COMMAND_HEADER_SIZE_BYTES <= entry.len() && kinds.contains(&entry[1])
 }
 
+/// Whether an entry ends an interval and changes nothing else.
+pub fn is_checkpoint(entry: &[u8]) -> bool {
+    COMMAND_HEADER_SIZE_BYTES <= entry.len() && entry[1] == KIND_CHECKPOINT
+}
+
 /// Writes another proposal id over that of an entry, in place: who receives a request lays the
 /// entry out, who proposes it gives the id.
 pub fn stamp(entry: &mut [u8], proposal: ProposalId) {

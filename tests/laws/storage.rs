@@ -135,6 +135,34 @@ fn storage_pages_3_a_first_meta_page_that_was_torn_costs_nothing_while_the_log_i
     assert!(matches!(refused, StartError::Wal(_) | StartError::Meta(_)), "{refused}");
 }
 
+#[test]
+fn storage_pages_1_a_store_is_idle_by_what_is_applied_whoever_was_asked() {
+    let mut group = Group::serving(3);
+    group.advance(5_000_000);
+    let (leader, follower) = (group.leader().expect("it serves"), group.follower());
+    let mut client = group.connect(follower);
+    let metas = |group: &mut Group, slot: usize| {
+        count(group.member(slot), |deed| matches!(deed, Deed::MetaWrite { .. }))
+    };
+    let put = PutRequest { key: b"key", value: b"v", ..PutRequest::default() };
+    let before = metas(&mut group, leader);
+    for _ in 0..20 {
+        group.call(follower, &mut client, &Request::Put(put)).expect("put");
+        group.advance(250_000);
+    }
+    assert_eq!(metas(&mut group, leader), before, "writes by a follower keep a store from rest");
+    group.advance(5_000_000);
+    let at_rest: Vec<usize> = (0..3).map(|slot| metas(&mut group, slot)).collect();
+    assert_eq!(at_rest[leader], before + 3, "then it comes to rest");
+    // Another leader knows that.
+    group.isolate(leader, true);
+    group.next_leader(leader);
+    group.advance(5_000_000);
+    for slot in (0..3).filter(|slot| *slot != leader) {
+        assert_eq!(metas(&mut group, slot), at_rest[slot], "member {slot}");
+    }
+}
+
 fn all_keys() -> Request<'static> {
     Request::DeleteRange(DeleteRangeRequest { key: b"key-", range_end: b"key.", prev_kv: false })
 }

@@ -89,7 +89,8 @@ impl<M: PageMap> Replica<M> {
         fx: &mut Effects,
     ) {
         let mut events = std::mem::take(&mut self.events);
-        if entry.is_some() {
+        if let Some(entry) = entry {
+            self.background.on_entry(&entry.data, self.now_us);
             // Decided once an entry: a list that lacks the first slices would be a gap.
             self.are_events_listed = !self.watches.is_empty();
         }

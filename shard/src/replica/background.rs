@@ -51,9 +51,9 @@ pub(super) struct Background {
     next_expiry_us: u64,
     /// A removal that met a broken page is tried again then.
     next_removal_us: u64,
-    /// When a client last wrote, or something was compacted.
+    /// When an entry that changes something was last applied.
     active_us: u64,
-    /// Checkpoints proposed since then.
+    /// Checkpoints applied since then: every member counts them, so a new leader makes no more.
     idle_checkpoints: u32,
     /// Answers of physical compactions that wait for the removal.
     held: Vec<(Origin, Response)>,
@@ -88,8 +88,17 @@ impl Background {
         }
     }
 
-    /// Something changes: an idle store is no longer idle.
-    pub fn on_activity(&mut self, now_us: u64) {
+    /// An entry is applied, whoever proposed it: unless it ends an interval and no more, the store
+    /// is not idle.
+    pub fn on_entry(&mut self, entry: &[u8], now_us: u64) {
+        if command::is_checkpoint(entry) {
+            self.idle_checkpoints = self.idle_checkpoints.saturating_add(1);
+        } else {
+            self.on_activity(now_us);
+        }
+    }
+
+    fn on_activity(&mut self, now_us: u64) {
         self.active_us = now_us;
         self.idle_checkpoints = 0;
     }
@@ -239,7 +248,6 @@ impl<M: PageMap> Replica<M> {
             }
         }
         self.background.is_own_pending = self.propose_own(&step, Waiter::Background);
-        self.background.on_activity(self.now_us);
     }
 
     /// A store that comes to rest is brought to its pages: the arena empties, a restart has nothing
@@ -255,7 +263,6 @@ impl<M: PageMap> Replica<M> {
         {
             return;
         }
-        background.idle_checkpoints += 1;
         self.background.is_own_pending = self.propose_own(&Command::Checkpoint, Waiter::Background);
     }
 

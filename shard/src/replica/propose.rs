@@ -31,7 +31,6 @@ impl<M: PageMap> Replica<M> {
         {
             return self.refuse_for_space(origin);
         }
-        self.background.on_activity(self.now_us);
         self.propose_checked(command, Waiter::Call { origin, class });
     }
 
