@@ -111,10 +111,7 @@ impl ShardWal {
             None => self.append_commit(group),
         }
         if let Some(install) = install {
-            self.on_replaced(group, install.last.index);
-            self.writer.append_install(id, install);
-            let progress = self.groups.get_mut(&group).expect("the group is known");
-            progress.index = install.last.index;
+            self.append_install(group, install);
         }
         if let Some(first) = ready.entries.first() {
             self.on_replaced(group, first.index.0);
@@ -132,6 +129,14 @@ impl ShardWal {
         }
         assert!(progress.number < ready.number);
         progress.number = ready.number;
+    }
+
+    /// A received state replaces the group's log: its pages may be copied when this is durable.
+    pub fn append_install(&mut self, group: u64, install: Install) {
+        self.on_replaced(group, install.last.index);
+        self.writer.append_install(GroupId(group), install);
+        let progress = self.groups.get_mut(&group).expect("the group is known");
+        progress.index = install.last.index;
     }
 
     /// Writes down a group's hard state by itself.

@@ -14,6 +14,7 @@ const EXPECTED: &[(Excuse, &str)] = &[
     (Excuse::Rot, "the WAL is damaged"),
     (Excuse::Rot, "a page that the start needs is broken"),
     (Excuse::Rot, "a broken page was repaired from another member"),
+    (Excuse::Rot, "the member starts from the state of another one"),
     // Whether it is served in the end is for others to judge.
     (Excuse::Rot, "no entry is applied: a broken page was found on no other member"),
     (Excuse::Rot, "a broken page was found on no other member"),

@@ -14,5 +14,6 @@ mod proposals;
 mod reads;
 mod runtime;
 mod scripted;
+mod start_over;
 mod storage;
 mod transfer;

@@ -11,7 +11,7 @@ use tests::sim::member::{Deed, SimMember};
 use super::group::Group;
 
 /// Puts by the hundred, all answered.
-fn puts(group: &mut Group, slot: usize, client: &mut SimClient, hundreds: usize) {
+pub fn puts(group: &mut Group, slot: usize, client: &mut SimClient, hundreds: usize) {
     for hundred in 0..hundreds {
         let value = vec![hundred as u8; 200];
         for number in 0..100 {

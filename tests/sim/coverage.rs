@@ -21,11 +21,12 @@ pub enum Sight {
     Install,
     LogMended,
     FrameRotten,
+    PageRotten,
     PageRepaired,
 }
 
 /// Their names, in the same order.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "elections",
     "kills",
     "power cuts",
@@ -39,6 +40,7 @@ const NAMES: [&str; 14] = [
     "states installed",
     "logs mended",
     "frames rotten",
+    "pages rotten",
     "pages repaired",
 ];
 

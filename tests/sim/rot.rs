@@ -1,12 +1,12 @@
 //! A disk that forgets: bits change in what was synced, while the process is down.
 //!
 //! Fault model (replication.md, Damage 2): one member of the run, so that the others hold an intact
-//! copy of every committed entry, and hard states on a quorum. Pages keep their bits: a member does
-//! not survive yet that no other one has its checkpoint's page any more (tests/TRACK_RECORD.md).
-//! One bit in a frame at a time, so that one copy of its directory stays; never in the newest frames,
-//! since what no later frame tells to be synced cannot be told from a write that a power cut tore.
+//! copy of every committed entry, and hard states on a quorum. One bit in a frame at a time, so that
+//! one copy of its directory stays; never in the newest frames, since what no later frame tells to be
+//! synced cannot be told from a write that a power cut tore; any bit of any page but the meta pages.
 //! Source: storage.md, WAL rule 3; issue 5, item 6.
 
+use engine::page::map::PAGE_SIZE_BYTES;
 use engine::wal::position::SegmentId;
 
 use super::coverage::Sight;
@@ -19,6 +19,8 @@ const NEWEST_WRITES: usize = 4;
 const WRITES_MAX: usize = 256;
 /// The head of a frame, and in small ones all that is not padding.
 const HEAD_SIZE_BYTES: u64 = 600;
+/// A member needs one of them whole, which its checkpoints see to.
+const META_PAGES: u64 = 2;
 
 /// A WAL write that is durable: where it lies.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +47,26 @@ impl World {
     pub(super) fn rot(&mut self) {
         let slot = self.plan.rotten;
         self.kill(slot);
-        self.rot_wal(slot);
+        match self.random.chance(500) {
+            true => self.rot_wal(slot),
+            false => self.rot_pages(slot),
+        }
+    }
+
+    fn rot_pages(&mut self, slot: usize) {
+        let pages = self.members[slot].disk.pages_mut();
+        let count = pages.size_bytes() / PAGE_SIZE_BYTES as u64;
+        if count <= META_PAGES {
+            return;
+        }
+        let page = self.random.between(META_PAGES, count);
+        let offset_bytes =
+            page * PAGE_SIZE_BYTES as u64 + self.random.between(0, PAGE_SIZE_BYTES as u64);
+        pages.flip_bit(offset_bytes, self.random.slot(8) as u32);
+        self.coverage.add(Sight::PageRotten);
+        self.trace.say(Level::Faults, self.now_us, || {
+            format!("a bit of page {page} changed at member {slot}")
+        });
     }
 
     fn rot_wal(&mut self, slot: usize) {

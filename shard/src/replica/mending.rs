@@ -14,6 +14,8 @@ use engine::page::map::PageMap;
 use net::peer::PeerMessage;
 use raft::{Entry, EntryId, EntryKind, Index, LogError, RaftNode, Restored};
 
+use super::recovery::RecoveredGroup;
+use super::start_over::LogSight;
 use super::{DEFAULT_GROUP, Replica};
 use crate::effect::{Effect, Effects, LogLevel};
 use crate::input::ConnectionId;
@@ -26,6 +28,8 @@ const ANSWER_SIZE_BYTES: usize = 1 << 20;
 const RETRY_US: u64 = 500_000;
 /// That nothing moves on is said this often.
 const COMPLAIN_US: u64 = 10_000_000;
+/// If nothing new was told for so long, the state of another member is asked for instead.
+const STUCK_US: u64 = 3_000_000;
 
 /// A log that is being mended.
 #[derive(Debug)]
@@ -44,6 +48,9 @@ pub(super) struct Mending {
     phase: Phase,
     next_sequence: u64,
     complain_us: u64,
+    /// When the last news came, or when another member's state was asked for.
+    news_us: Option<u64>,
+    has_news: bool,
 }
 
 /// What is being done about the holes.
@@ -106,6 +113,8 @@ impl Mending {
             phase: Phase::Fill,
             next_sequence: 1,
             complain_us: 0,
+            news_us: None,
+            has_news: false,
         })
     }
 
@@ -143,6 +152,7 @@ impl Mending {
         let is_dense = entries.iter().zip(next..).all(|(entry, index)| entry.index.0 == index);
         let is_inside = entries.last().is_none_or(|entry| entry.index.0 <= last);
         let walk = self.walks.get_mut(&member).expect("just looked at");
+        let had = walk.entries.len();
         walk.asked = None;
         if !is_dense || !is_inside {
             return;
@@ -157,6 +167,7 @@ impl Mending {
         walk.is_over = entries.len() <= usize::from(known.is_some());
         walk.entries.extend(entries);
         walk.is_over |= walk.entries.last().is_some_and(|entry| entry.index.0 == last);
+        self.has_news |= had < walk.entries.len();
     }
 
     /// Fills holes by logs that agree behind them; true when none is left.
@@ -226,6 +237,52 @@ impl Mending {
         let end = |walk: &&Walk| walk.entries.last().map(|entry| (entry.term, entry.index));
         let best = self.walks.values().max_by_key(end)?;
         Some(best.entries.iter().cloned().collect())
+    }
+
+    /// Whether it is still not known what belongs into the holes.
+    pub fn is_asking(&self) -> bool {
+        matches!(self.phase, Phase::Fill | Phase::Replace)
+    }
+
+    /// Whether nothing came for long; not again for as long.
+    fn is_stuck(&mut self, now_us: u64) -> bool {
+        let since_us = *self.news_us.get_or_insert(now_us);
+        let is_stuck = !self.has_news && since_us + STUCK_US <= now_us;
+        if std::mem::take(&mut self.has_news) || is_stuck {
+            self.news_us = Some(now_us);
+        }
+        is_stuck && self.is_asking()
+    }
+
+    /// What the log holds at an index.
+    pub fn sight(&self, index: Index) -> LogSight {
+        let before = &self.restored.entries;
+        let term = |index: Index| match before.binary_search_by_key(&index, |entry| entry.index) {
+            Ok(slot) => Some(before[slot].term),
+            Err(_) => self.rest.get(&index.0).map(|entry| entry.term),
+        };
+        LogSight {
+            last: self.last,
+            commit: self.restored.hard_state.commit,
+            terms: [term(index), term(index.next())],
+        }
+    }
+
+    /// What the WAL holds, for a start from another state.
+    pub fn into_group(self) -> (RecoveredGroup, u64) {
+        let Restored { hard_state, mut entries, log_base, incarnation, .. } = self.restored;
+        entries.extend(self.rest.into_values());
+        let group = RecoveredGroup {
+            hard_state,
+            entries,
+            missing: self.holes,
+            older_index: log_base.index.0,
+            log_base,
+            last_index: self.last.index.0,
+            last_term: self.last.term.0,
+            install: None,
+        };
+        (group, incarnation)
     }
 
     /// Whether all others told everything.
@@ -303,8 +360,14 @@ impl<M: PageMap> Replica<M> {
 
     /// One more step of mending.
     pub(super) fn run_mending(&mut self, wal: &mut ShardWal, peers: &mut Peers, fx: &mut Effects) {
+        if self.is_installing() {
+            return;
+        }
         let Some(mut mending) = self.mending.take() else { return };
         self.ask_for_entries(&mut mending, peers, fx);
+        if mending.is_stuck(self.now_us) {
+            self.want_state_of_others();
+        }
         let is_over = mending.is_over();
         match &mut mending.phase {
             Phase::Fill => match mending.fill() {
@@ -314,7 +377,11 @@ impl<M: PageMap> Replica<M> {
             },
             Phase::Replace if is_over => match mending.best() {
                 Some(queue) => mending.begin_write(queue, true, wal, self.now_us),
-                None => mending.ask_again(Phase::Replace, self.now_us),
+                None => {
+                    // A state says who the members are.
+                    self.want_state_of_others();
+                    mending.ask_again(Phase::Replace, self.now_us);
+                }
             },
             Phase::Replace => {}
             Phase::Write { queue, replaces, .. } => {

@@ -26,6 +26,7 @@ mod propose;
 mod read;
 mod recovery;
 mod rewind;
+mod start_over;
 mod transfer_install;
 mod transfer_receive;
 mod transfer_send;
@@ -210,10 +211,10 @@ impl<M: PageMap> Replica<M> {
             self.run_look_ahead();
             self.run_background(metrics, fx);
         }
-        self.run_receiving(peers, fx);
+        self.run_receiving(wal, peers, fx);
         self.run_raft(wal, peers, metrics, fx);
         self.drop_unwanted(peers, fx);
-        self.run_install(fx);
+        self.run_install(wal, fx);
         self.run_sending(peers, fx);
         self.take_over_leases();
         self.run_force(fx);

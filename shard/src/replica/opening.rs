@@ -10,13 +10,14 @@
 use engine::engine::{Engine, OpenError};
 use engine::page::map::{Corruption, PageMap};
 use engine::page::meta::Meta;
-use raft::{EntryId, HardState, RaftNode, Restored, VoteMemory};
+use raft::{EntryId, HardState, Index, RaftNode, Restored, VoteMemory};
 
 use super::checkpoint::CheckpointState;
 use super::membership::configuration_of;
 use super::mending::Mending;
 use super::page_repair::Need;
-use super::recovery::{RecoveredGroup, StartError, consensus, raft_config};
+use super::recovery::{RecoveredGroup, StartError, raft_config};
+use super::start_over::LogSight;
 use super::{DEFAULT_GROUP, Replica};
 use crate::config::Config;
 use crate::effect::{Effect, Effects, LogLevel};
@@ -43,6 +44,21 @@ impl Opening {
     /// A start whose store could not be opened because of `broken`.
     pub fn new(meta: Meta, group: RecoveredGroup, incarnation: u64, broken: Corruption) -> Opening {
         Opening { meta, group: Some(group), incarnation, broken, is_told: false }
+    }
+
+    /// The interval of the checkpoint whose pages are broken.
+    pub fn interval(&self) -> u64 {
+        self.meta.interval
+    }
+
+    /// What the log holds at an index.
+    pub fn sight(&self, index: Index) -> LogSight {
+        self.group.as_ref().expect("it is taken when the store is open").sight(index)
+    }
+
+    /// What the WAL holds, for a start from another state.
+    pub fn into_group(self) -> (RecoveredGroup, u64) {
+        (self.group.expect("it is taken when the store is open"), self.incarnation)
     }
 }
 
@@ -109,7 +125,7 @@ impl<M: PageMap> Replica<M> {
             let message = message.to_string();
             fx.push(Effect::Log { level: LogLevel::Warn, message, fields });
         }
-        if self.page_repair.is_needed() {
+        if self.page_repair.is_needed() || self.is_installing() {
             return;
         }
         let mut opening = self.opening.take().expect("just looked at");
@@ -125,12 +141,8 @@ impl<M: PageMap> Replica<M> {
             Err(error) => return self.refuse_start(&StartError::Pages(error), fx),
         }
         let group = opening.group.take().expect("it is taken once");
-        let meta = Some(&opening.meta);
-        match consensus(&self.config, &self.engine, meta, group, opening.incarnation) {
-            Ok(Consensus { raft, mending, checkpoint }) => {
-                (self.raft, self.mending, self.checkpoint) = (raft, mending, checkpoint);
-            }
-            Err(error) => return self.refuse_start(&error, fx),
+        if let Err(error) = self.go_on_from(&opening.meta, group, opening.incarnation) {
+            return self.refuse_start(&error, fx);
         }
         self.on_members_changed();
         self.reset_watches();
@@ -141,7 +153,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// What was found behind the broken pages refuses the start after all.
-    fn refuse_start(&mut self, error: &StartError, fx: &mut Effects) {
+    pub(super) fn refuse_start(&mut self, error: &StartError, fx: &mut Effects) {
         let fields = vec![("error", format!("\"{error}\""))];
         let message = "the member cannot start".to_string();
         fx.push(Effect::Log { level: LogLevel::Error, message, fields });

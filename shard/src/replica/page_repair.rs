@@ -311,6 +311,7 @@ impl<M: PageMap> Replica<M> {
     fn give_up_overdue(&mut self, fx: &mut Effects) {
         let now_us = self.now_us;
         let mut given_up = Vec::new();
+        let mut is_state_wanted = false;
         for (first, broken) in &mut self.page_repair.broken {
             let is_written = self.page_repair.writing.contains(first);
             if is_written || now_us < broken.complain_us {
@@ -331,15 +332,12 @@ impl<M: PageMap> Replica<M> {
             fx.push(Effect::Log { level: LogLevel::Warn, message, fields });
             if broken.need == Need::Read {
                 given_up.push(*first);
-            } else if self.rewind.is_some() {
-                // Who leads has the newest pages of all; any other one will do.
-                let others = self.connected_since_us.keys().copied();
-                let leader = self.raft.soft_state().leader.map(|leader| leader.0);
-                let from = others.clone().find(|other| leader == Some(*other));
-                if let Some(from) = from.or_else(|| others.clone().next()) {
-                    self.receiving.want_store(from);
-                }
+            } else {
+                is_state_wanted = true;
             }
+        }
+        if is_state_wanted {
+            self.want_state_of_others();
         }
         let known = &mut self.page_repair.given_up;
         known.retain(|_, until_us| now_us < *until_us);

@@ -32,6 +32,8 @@ pub(super) struct Installing {
 enum Stage {
     /// The record waits for its Ready to be durable.
     Recording(ReadyNumber),
+    /// What the WAL holds waits to be durable: a start makes no Ready.
+    RecordingAtStart,
     /// It is durable: the copying may begin.
     Recorded,
     Copying,
@@ -93,6 +95,15 @@ impl<M: PageMap> Replica<M> {
         self.tell_health(true);
     }
 
+    /// A start goes on from a received state.
+    pub(super) fn begin_install_at_start(&mut self, directory: Box<Directory>, snapshot: Snapshot) {
+        assert!(self.installing.is_none() && !self.checkpoint.is_under_way());
+        assert!(!self.page_repair.is_writing(), "no transfer begins beside a repair");
+        let stage = Stage::RecordingAtStart;
+        self.installing = Some(Installing { directory, snapshot, stage, keeps_log: false });
+        self.needs_step = true;
+    }
+
     /// Whether members change in entries behind `from`, up to `to`.
     fn has_change_in(&self, from: u64, to: u64) -> bool {
         let is_change = |entry: &Entry| entry.kind == EntryKind::ConfigChange;
@@ -103,8 +114,11 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// Begins the copying once the record is durable.
-    pub(super) fn run_install(&mut self, fx: &mut Effects) {
+    pub(super) fn run_install(&mut self, wal: &ShardWal, fx: &mut Effects) {
         let Some(installing) = &mut self.installing else { return };
+        if installing.stage == Stage::RecordingAtStart && wal.is_quiet() {
+            installing.stage = Stage::Recorded;
+        }
         if installing.stage == Stage::Recorded {
             installing.stage = Stage::Copying;
             fx.push(Effect::PagesInstall { runs: installing.directory.runs.clone() });
@@ -140,18 +154,21 @@ impl<M: PageMap> Replica<M> {
         fx.push(Effect::SideDiscard);
         self.receiving.on_side_discarded();
         self.figures.on_receipt_installed(self.now_us);
-        let Directory { last, meta_page, .. } = *directory;
         self.may_have_broken_pages = true;
         self.end_page_repair();
-        if keeps_log {
+        let last = directory.last;
+        if self.is_mending() {
+            self.end_start_over(&directory, wal, fx);
+        } else if keeps_log {
             // The other meta page names pages that were written over: it is not to be chosen.
             wal.on_checkpoint(DEFAULT_GROUP, last);
-            self.checkpoint.on_replaced(last, snapshot.configuration.clone(), meta_page);
+            let configuration = snapshot.configuration.clone();
+            self.checkpoint.on_replaced(last, configuration, directory.meta_page);
             self.go_on_from_adopted(last.index, fx);
             self.raft.checkpointed(snapshot);
         } else {
             wal.append_installed(GroupId(DEFAULT_GROUP));
-            self.checkpoint.on_installed(last, snapshot.configuration, meta_page);
+            self.checkpoint.on_installed(last, snapshot.configuration, directory.meta_page);
             self.rewind = None;
             self.health.observe_apply(false, self.now_us);
             self.on_store_replaced();

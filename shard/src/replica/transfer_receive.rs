@@ -16,10 +16,12 @@ use engine::wal::record::EntryId;
 use net::peer::{PageRun, PageWanted, PeerMessage};
 use raft::{Body, Configuration, Message, ReplicaId, Role, Snapshot};
 
+use super::opening::Opening;
 use super::{DEFAULT_GROUP, Replica};
 use crate::effect::{Effect, Effects, LogLevel};
 use crate::input::ConnectionId;
 use crate::peers::Peers;
+use crate::wal::ShardWal;
 
 /// An attempt without news for so long is given up.
 const SILENCE_US: u64 = 5_000_000;
@@ -44,6 +46,8 @@ pub(super) struct Receiving {
     wanted: Option<(u64, u64)>,
     /// Whose pages are to replace the own ones, one of which is broken for good.
     wanted_store: Option<u64>,
+    /// Who was asked last for that, where no leader is known.
+    last_source: u64,
     attempt: Option<Attempt>,
     sink: Sink,
     /// The side file has something in it.
@@ -124,6 +128,14 @@ impl Receiving {
         self.wanted_store = Some(from);
     }
 
+    /// The same, of another one of `others` each time.
+    pub fn want_store_of_next(&mut self, others: &[u64]) {
+        let next = others.iter().find(|other| self.last_source < **other).or(others.first());
+        let next = *next.expect("there is one to ask");
+        self.last_source = next;
+        self.want_store(next);
+    }
+
     /// The state that is held in full and replaces the own pages: its last entry.
     pub fn held_store(&self) -> Option<EntryId> {
         let attempt = self.attempt.as_ref().filter(|attempt| attempt.replaces_store)?;
@@ -161,7 +173,12 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// One more step of the transfer to this member, if there is one.
-    pub(super) fn run_receiving(&mut self, peers: &mut Peers, fx: &mut Effects) {
+    pub(super) fn run_receiving(
+        &mut self,
+        wal: &mut ShardWal,
+        peers: &mut Peers,
+        fx: &mut Effects,
+    ) {
         if self.receiving.attempt.is_none() {
             return self.maybe_begin_attempt(peers, fx);
         }
@@ -174,17 +191,27 @@ impl<M: PageMap> Replica<M> {
             // Entries came after all.
             return self.give_up_side(peers, fx);
         }
+        if attempt.replaces_store && !self.is_store_wanted() {
+            // So did what the log or the store lacked.
+            return self.give_up_side(peers, fx);
+        }
         match attempt.phase {
             Phase::Fetching if attempt.barrier.is_none() => self.fetch(peers, fx),
+            Phase::Held { .. } if self.is_mending() => self.begin_start_over(wal),
             Phase::Held { .. } if attempt.replaces_store && is_known => self.adopt_store(),
             Phase::Held { .. } => self.offer_held(),
             Phase::Aiming | Phase::Fetching | Phase::Syncing { .. } => {}
         }
     }
 
+    /// Whether the own store is to be replaced.
+    fn is_store_wanted(&self) -> bool {
+        self.rewind.is_some() || self.is_short_of_state()
+    }
+
     fn maybe_begin_attempt(&mut self, peers: &mut Peers, fx: &mut Effects) {
-        let is_broken = self.rewind.is_some();
-        let wanted_store = self.receiving.wanted_store.filter(|_| is_broken).map(|from| (from, 0));
+        let is_wanted = self.is_store_wanted();
+        let wanted_store = self.receiving.wanted_store.filter(|_| is_wanted).map(|from| (from, 0));
         let Some((from, index)) = self.receiving.wanted.or(wanted_store) else { return };
         let replaces_store = self.receiving.wanted.is_none();
         if self.checkpoint.is_under_way() || self.page_repair.is_writing() {
@@ -257,7 +284,10 @@ impl<M: PageMap> Replica<M> {
         peers: &mut Peers,
         fx: &mut Effects,
     ) {
-        let own_interval = self.engine.store().durable_interval();
+        let opened = self.engine.store().durable_interval();
+        let own_interval = self.opening.as_ref().map_or(opened, Opening::interval);
+        let is_at_start = self.is_mending();
+        let is_usable = !is_at_start || self.may_start_from(last);
         let now_us = self.now_us;
         let Some(attempt) = &mut self.receiving.attempt else { return };
         if attempt.connection != Some(connection) || !matches!(attempt.phase, Phase::Aiming) {
@@ -269,6 +299,9 @@ impl<M: PageMap> Replica<M> {
         if last.index.0 <= attempt.last.index {
             // It lost pages of its newest checkpoint: another member may have them.
             return self.end_attempt("the sender lacks pages of its own checkpoint", peers, fx);
+        }
+        if !is_usable {
+            return self.end_attempt("it does not say what the own log lacks", peers, fx);
         }
         // Where a page is broken for good, what is above it may not stand for all below.
         let trusted_interval = if attempt.replaces_store { 0 } else { own_interval };
