@@ -16,6 +16,8 @@ pub const STEP_CALLS_MAX: usize = 4096;
 pub const SESSIONS_MAX: usize = 100_000;
 /// Reads that wait or run at a replica; more are refused.
 pub const READS_MAX: usize = 64 * 1024;
+/// Of them only for reads that need no quorum: those that wait for one leave so many places.
+pub const READS_LOCAL_RESERVED: usize = 4 * 1024;
 /// Watches of one member; more are refused.
 pub const WATCHES_MAX: usize = 1 << 20;
 /// Bytes of events that a watch stream may be owed before its watches fall back to history.
@@ -32,6 +34,7 @@ pub const CHECKPOINT_PAGES_PER_STEP_MAX: usize = 512;
 pub const CHECKPOINT_PAGES_PER_MS: u64 = 128;
 
 const _: () = {
+    assert!(READS_LOCAL_RESERVED < READS_MAX);
     assert!(UNSENT_BYTES_MAX <= 8 << 20);
     assert!(WATCH_CREDIT_BYTES <= 8 << 20);
     assert!(0 < CHECKPOINT_PAGES_PER_MS);

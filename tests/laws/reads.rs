@@ -33,6 +33,43 @@ fn replication_reads_1_a_read_joins_no_round_that_was_sent_before_it() {
     assert!(group.answer(leader, &mut client, second).expect("confirmed by its own round").is_ok());
 }
 
+#[test]
+fn replication_reads_1_a_serializable_read_waits_for_no_quorum_and_for_nobody_who_does() {
+    let mut member = start(Storage::default(), 1_000_000);
+    let mut leader = Scripted::join(&mut member, 2);
+    leader.say(&mut member, 1, append(EntryId::default(), &[1], 1));
+    leader.say(&mut member, 1, heartbeat(LeaseReads::NotServed));
+    let mut client = SimClient::connect(&mut member);
+    let mut linearizable = vec![client.send(&get())];
+    client.flush(&mut member);
+    leader.exchange(&mut member);
+    let round = leader.heard(&mut member).into_iter().find_map(|body| match body {
+        Body::ReadIndexRequest { round } => Some(round),
+        _ => None,
+    });
+    let round = round.expect("the member asks its leader");
+    // Confirmed at an entry that never comes: the leader is gone, and so is the quorum.
+    leader.say(&mut member, 1, Body::ReadIndexAnswer { round, index: Index(9) });
+    linearizable.extend((0..100).map(|_| client.send(&get())));
+    client.flush(&mut member);
+    member.disconnect(leader.connection);
+    member.settle();
+    let local = RangeRequest { key: b"k", serializable: true, ..RangeRequest::default() };
+    for wait_us in [0, 100_000, 20_000_000] {
+        for _ in 0..wait_us / 10_000 {
+            refuse_dials(&mut member);
+            member.advance(10_000);
+        }
+        let asked = client.send(&Request::Range(local));
+        client.flush(&mut member);
+        member.settle();
+        client.fetch(&mut member);
+        assert!(client.outcome(asked).expect("an answer at once").is_ok(), "after {wait_us} us");
+    }
+    let refused = linearizable.into_iter().map(|id| client.outcome(id).expect("time is over"));
+    assert!(refused.into_iter().all(|outcome| outcome.is_err()));
+}
+
 /// Grants a lease of two seconds at `slot` and attaches `k` to it.
 fn lease(group: &mut Group, slot: usize, client: &mut SimClient) -> i64 {
     let granted = group.call(slot, client, &Request::LeaseGrant { id: 0, ttl_s: 2 });

@@ -1,9 +1,10 @@
 //! Reads: the read-index round they wait for, then the store, in slices.
 //!
 //! Invariants: a read joins only a round that begins after it arrived (one a step for all); it is
-//! answered from a state that contains the round's index; a read that outlives a step holds a
-//! revision and a key, never a page. Every answer comes from the published state. One that
-//! meets a broken page waits for it where it can be mended.
+//! answered from a state that contains the round's index; a serializable one waits for no
+//! round, nor for reads that do; a read that outlives a step holds a revision and a key, never a
+//! page. Every answer comes from the published state. One that meets a broken page waits for it
+//! where it can be mended.
 //! Source: replication.md, Reads and leases 1 and 2; Raft thesis section 6.4.
 
 use std::collections::VecDeque;
@@ -21,7 +22,7 @@ use raft::Role;
 use super::Replica;
 use super::forward::question_of;
 use super::page_repair::Need;
-use crate::limits::READS_MAX;
+use crate::limits::{READS_LOCAL_RESERVED, READS_MAX};
 use crate::message::{Call, HashKv, HealthReport, Origin, Outcome, Unavailable};
 use crate::metrics::{Metrics, Scalar};
 
@@ -37,6 +38,8 @@ pub(super) struct Reads {
     rounds: VecDeque<(u64, Vec<Read>)>,
     /// Confirmed: answerable once this index is applied.
     confirmed: VecDeque<(u64, Vec<Read>)>,
+    /// Serializable: answerable from whatever is applied, before all others.
+    local: Vec<Read>,
     /// Being answered, in turn.
     running: VecDeque<Running>,
     /// Met a broken page, by its number, and wait until it is mended.
@@ -102,9 +105,10 @@ impl Reads {
     fn take_overdue(&mut self, now_us: u64) -> Vec<Read> {
         let mut overdue = Vec::new();
         let rounds = self.rounds.iter_mut().chain(&mut self.confirmed).map(|(_, reads)| reads);
-        for reads in rounds.chain(std::iter::once(&mut self.arrived)) {
+        for reads in rounds.chain([&mut self.arrived, &mut self.local]) {
             overdue.extend(reads.extract_if(.., |read| read.deadline_us <= now_us));
         }
+        self.confirmed.retain(|(_, reads)| !reads.is_empty());
         assert!(overdue.len() <= self.count);
         self.count -= overdue.len();
         overdue
@@ -118,6 +122,7 @@ impl Reads {
     /// Whether reads wait for a round to begin, or may be answered.
     pub fn has_arrived(&self, has_leader: bool, applied_index: u64) -> bool {
         (has_leader && !self.arrived.is_empty())
+            || !self.local.is_empty()
             || self.confirmed.front().is_some_and(|(index, _)| *index <= applied_index)
     }
 
@@ -143,9 +148,6 @@ impl Reads {
 
 impl<M: PageMap> Replica<M> {
     pub(super) fn on_read(&mut self, origin: Origin, call: Call) {
-        if READS_MAX <= self.reads.count {
-            return self.fail(origin, Unavailable::TooManyRequests);
-        }
         let is_local = match &call {
             Call::Range(range) => range.is_serializable(),
             Call::ReadTxn { serializable, .. } | Call::Health { serializable } => *serializable,
@@ -153,11 +155,14 @@ impl<M: PageMap> Replica<M> {
             Call::LeaseLeases | Call::AuthStatus | Call::Hash => true,
             _ => false,
         };
+        let count_max = READS_MAX - if is_local { 0 } else { READS_LOCAL_RESERVED };
+        if count_max <= self.reads.count {
+            return self.fail(origin, Unavailable::TooManyRequests);
+        }
         let deadline_us = self.now_us + self.request_timeout_us();
         if is_local {
             self.reads.count += 1;
-            let read = Read { origin, call, deadline_us };
-            return self.reads.confirmed.push_back((0, vec![read]));
+            return self.reads.local.push(Read { origin, call, deadline_us });
         }
         match question_of(&call) {
             Some(question) if !self.is_leader() => self.ask_leader(origin, question, deadline_us),
@@ -236,6 +241,9 @@ impl<M: PageMap> Replica<M> {
     pub(super) fn run_reads(&mut self, metrics: &mut Metrics) {
         let mut budget = WorkBudget::new(self.work_units_left + READ_WORK_UNITS);
         let applied_index = self.engine.applied_index();
+        for read in std::mem::take(&mut self.reads.local) {
+            self.begin_read(read, &mut budget, metrics);
+        }
         while let Some((index, _)) = self.reads.confirmed.front() {
             if applied_index < *index {
                 break;
