@@ -246,6 +246,8 @@ pub enum Focus {
     Leases,
     /// Watches that come back to history, and compaction behind them.
     Watches,
+    /// What one disk forgets, and who was away for too long.
+    Rot,
 }
 
 impl Focus {
@@ -257,6 +259,7 @@ impl Focus {
             "power" => Some(Focus::Power),
             "leases" => Some(Focus::Leases),
             "watches" => Some(Focus::Watches),
+            "rot" => Some(Focus::Rot),
             _ => None,
         }
     }
@@ -295,6 +298,19 @@ impl Plan {
                 plan.callers = 6;
                 plan.interval_pages_max = *random.pick(&[24, 64]);
                 plan.interval_bytes_max = *random.pick(&[4 << 10, 16 << 10]);
+                plan.shares.put += 20;
+            }
+            Focus::Rot => {
+                plan.dwell_on(FaultKind::Rot, often(random));
+                plan.dwell_on(FaultKind::Kill, 2 * often(random));
+                plan.dwell_on(FaultKind::PowerCut, 3 * often(random));
+                plan.dwell_on(FaultKind::Isolate, 2 * often(random));
+                plan.value_size_bytes_max = *random.pick(&[300, 5_000]);
+                plan.callers = 6;
+                plan.watchers = 2;
+                plan.interval_pages_max = *random.pick(&[24, 256]);
+                plan.interval_bytes_max = *random.pick(&[16 << 10, 64 << 10]);
+                plan.log_tail_entries = *random.pick(&[10, 100]);
                 plan.shares.put += 20;
             }
             Focus::Watches => {

@@ -11,9 +11,11 @@ use shard::effect::{Effect, LogLevel, SegmentOrigin};
 use shard::input::{ConnectionId, Input};
 
 use super::coverage::Sight;
+use super::plan::FaultKind;
 use super::process::Process;
 use super::queue::Happening;
 use super::rot::Written;
+use super::session::Phase;
 use super::trace::Level;
 use super::world::World;
 use crate::check::bounds::Bound;
@@ -102,6 +104,7 @@ impl World {
                 for write in disk.install(&runs) {
                     self.write_map(slot, &write);
                 }
+                self.maybe_doom_install(slot, life);
                 Happening::PagesInstalled { member, life }
             }
             Effect::SideDiscard => return disk.discard_side(),
@@ -176,6 +179,16 @@ impl World {
             other => unreachable!("{other:?} is no completion"),
         };
         self.tell(slot, input);
+    }
+
+    /// Pages that are replaced in the middle of their file are worth a power cut of their own.
+    fn maybe_doom_install(&mut self, slot: usize, life: u64) {
+        let may_fall = self.phase == Phase::Faults && self.plan.has(FaultKind::PowerCut);
+        if may_fall && self.random.chance(INSTALLS_DOOMED_PERMILLE) {
+            let (_, most_us) = self.plan.sync_us;
+            let at_us = self.now_us + self.random.between(0, 2 * most_us);
+            self.queue.push(at_us, Happening::PowerGoes { member: slot, life });
+        }
     }
 
     fn write_wal(&mut self, slot: usize, life: u64, write: WalWrite) {
@@ -289,3 +302,5 @@ impl World {
 
 /// How long unsent bytes hold up a close.
 const CLOSE_US_MAX: u64 = 1_000_000;
+/// Of the states that are put in place, so many meet a power cut where there are any.
+const INSTALLS_DOOMED_PERMILLE: u64 = 300;
