@@ -366,9 +366,15 @@ fn storage_map_4_a_removal_over_broken_pages_does_not_end_a_single_member() {
     group.start(0);
     group.run_until("it serves", |group| group.member(0).is_serving);
     let mut client = group.connect(0);
-    let compact = Request::Compact { revision, physical: false };
-    group.call(0, &mut client, &compact).expect("the mark is set");
-    group.advance(30_000_000);
+    let compact = Request::Compact { revision, physical: true };
+    let asked = group.ask(0, &mut client, &compact);
+    group.advance(5_000_000);
+    assert_eq!(group.answer(0, &mut client, asked), None, "it waits for the removal");
+    group.advance(5_000_000);
+    let given_up = group.answer(0, &mut client, asked).expect("but not for ever");
+    let message = given_up.expect_err("nothing was removed").message;
+    assert_eq!(message, "etcdserver: request timed out");
+    group.advance(20_000_000);
     assert_reads(&mut group, 0, &model);
     let complaints = &group.member(0).complaints;
     let said = complaints.iter().filter(|line| line.contains("is not removed")).count();

@@ -173,7 +173,7 @@ impl<M: PageMap> Replica<M> {
             Some(Waiter::Call { origin, class: ProposalClass::PhysicalCompaction })
                 if self.engine.compact_pending().is_some() && is_compacted(&response) =>
             {
-                self.background.hold_compaction(origin, response);
+                self.hold_compaction(origin, response);
             }
             Some(Waiter::Call { origin, class: ProposalClass::Members(kind) })
                 if is_done(&response) =>

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use engine::api::{Command, ProposalId, Response, RevokeCause};
 use engine::command;
+use engine::engine::CompactMark;
 use engine::limits::VALUE_INLINE_BYTES_MAX;
 use engine::page::map::{PAGE_SIZE_BYTES, PageMap};
 
@@ -19,7 +20,7 @@ use super::{Replica, Stage};
 use crate::config::AutoCompaction;
 use crate::effect::{Effect, Effects, LogLevel};
 use crate::limits::{EXPIRIES_PER_SCAN_MAX, EXPIRY_SCAN_US};
-use crate::message::{Origin, Outcome};
+use crate::message::{Origin, Outcome, Unavailable};
 use crate::metrics::Metrics;
 
 /// A store is idle when nobody wrote for this long.
@@ -34,6 +35,9 @@ const REVISION_COMPACTION_US: u64 = 300_000_000;
 const SAMPLE_DISTANCE_US_MAX: u64 = 360_000_000;
 /// Periodic compaction runs at most this far apart.
 const PERIODIC_COMPACTION_US_MAX: u64 = 3_600_000_000;
+
+/// Physical compactions whose answers may wait.
+const HELD_COMPACTIONS_MAX: usize = 1_024;
 
 /// A removal that met a broken page is tried again after this long, while the page is mended.
 const REMOVAL_RETRY_US: u64 = 50_000;
@@ -55,8 +59,7 @@ pub(super) struct Background {
     active_us: u64,
     /// Checkpoints applied since then: every member counts them, so a new leader makes no more.
     idle_checkpoints: u32,
-    /// Answers of physical compactions that wait for the removal.
-    held: Vec<(Origin, Response)>,
+    held: HeldCompactions,
     next_auto_us: u64,
     next_sample_us: u64,
     samples: VecDeque<(u64, i64)>,
@@ -103,22 +106,23 @@ impl Background {
         self.idle_checkpoints = 0;
     }
 
-    pub fn hold_compaction(&mut self, origin: Origin, response: Response) {
-        self.held.push((origin, response));
-    }
-
     pub fn next_wake_us(&self) -> Option<u64> {
-        None
+        (!self.held.answers.is_empty()).then_some(self.held.deadline_us)
     }
+}
+
+/// Answers of physical compactions that wait for the removal, for as long as that comes forward.
+#[derive(Debug, Default)]
+struct HeldCompactions {
+    answers: Vec<(Origin, Response)>,
+    /// How far the removal had come.
+    mark: Option<CompactMark>,
+    /// They are given up unless it comes further before.
+    deadline_us: u64,
 }
 
 impl<M: PageMap> Replica<M> {
     pub(super) fn run_background(&mut self, _metrics: &mut Metrics, fx: &mut Effects) {
-        if self.engine.compact_pending().is_none() {
-            for (origin, response) in std::mem::take(&mut self.background.held) {
-                self.answer(origin, Outcome::Applied(response));
-            }
-        }
         if self.stage == Stage::Starting {
             return self.bring_up(fx);
         }
@@ -127,6 +131,39 @@ impl<M: PageMap> Replica<M> {
             self.auto_compact();
             self.checkpoint_when_idle();
         }
+    }
+
+    /// A physical compaction was applied; its answer waits until what it compacts is gone.
+    pub(super) fn hold_compaction(&mut self, origin: Origin, response: Response) {
+        let held = &mut self.background.held;
+        if HELD_COMPACTIONS_MAX <= held.answers.len() {
+            return self.fail(origin, Unavailable::TooManyRequests);
+        }
+        held.answers.push((origin, response));
+    }
+
+    /// Answers those whose removal is done, and those whose removal stands still: behind a broken
+    /// page, or without a quorum.
+    pub(super) fn run_held_compactions(&mut self) {
+        if self.background.held.answers.is_empty() {
+            return;
+        }
+        let mark = self.engine.compact_pending();
+        let deadline_us = self.now_us + self.request_timeout_us();
+        let held = &mut self.background.held;
+        if held.mark != mark {
+            (held.mark, held.deadline_us) = (mark, deadline_us);
+        }
+        if mark.is_some() && self.now_us < held.deadline_us {
+            return;
+        }
+        for (origin, response) in std::mem::take(&mut held.answers) {
+            match mark {
+                None => self.answer(origin, Outcome::Applied(response)),
+                Some(_) => self.fail(origin, Unavailable::TimedOut),
+            }
+        }
+        self.background.held.mark = None;
     }
 
     /// Whether this member does the group's own work: it leads, and has applied what its

@@ -220,6 +220,7 @@ impl<M: PageMap> Replica<M> {
         self.run_force(fx);
         self.run_moves();
         self.run_held_changes();
+        self.run_held_compactions();
         if !self.is_store_away() {
             self.restart_stale_leases();
             if !self.are_leases_stale {
