@@ -39,11 +39,16 @@ impl LeaseClock {
         now_us: u64,
         extra_us: u64,
     ) {
-        self.leases.clear();
-        self.deadlines.clear();
+        self.clear();
         for (id, ttl_s) in leases {
             self.start(id, ttl_s, now_us + extra_us);
         }
+    }
+
+    /// No lease is known any more: the records that say which there are cannot be read now.
+    pub fn clear(&mut self) {
+        self.leases.clear();
+        self.deadlines.clear();
     }
 
     /// A lease was granted.
@@ -159,6 +164,21 @@ mod tests {
         assert!(clock.take_expired(104 * SECOND_US - 1, 10).is_empty());
         assert_eq!(clock.take_expired(200 * SECOND_US, 1), [2]);
         assert_eq!(clock.take_expired(200 * SECOND_US, 1), [1]);
+    }
+
+    #[test]
+    fn a_clock_without_its_records_knows_nobody_until_it_begins_anew() {
+        let mut clock = LeaseClock::default();
+        clock.start(7, 5, 0);
+        assert_eq!(clock.take_expired(5 * SECOND_US, 10), [7]);
+        clock.clear();
+        // The loss of a proposal that was made before is told now: it is nobody's.
+        clock.put_back(7);
+        assert!(clock.take_expired(9 * SECOND_US, 10).is_empty());
+        // In a state that was installed, 7 was revoked; now it is granted again.
+        clock.start(7, 5, 6 * SECOND_US);
+        clock.restart([(1, 5), (7, 5)].into_iter(), 7 * SECOND_US, 0);
+        assert_eq!(clock.ids_by_deadline(), [1, 7]);
     }
 
     #[test]

@@ -65,6 +65,8 @@ impl<M: PageMap> Replica<M> {
             Err(corruption) if self.has_others() => {
                 self.on_broken_page(&corruption, Need::Read);
                 self.are_leases_stale = true;
+                // What is known belongs to another state: a lease of it may be granted again.
+                self.leases.clear();
                 return;
             }
             Err(corruption) => panic!("the leases cannot be read: {corruption}"),
