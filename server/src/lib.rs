@@ -2,7 +2,7 @@
 //! threads. It takes no decision about terms, revisions or keys: those are made in `shard`.
 //!
 //! `config` says what to start, `bootstrap` makes the identity of a new member, `data_directory`
-//! says whose files there are, `driver` runs the shards; `ctl` is the command line client,
+//! says whose files there are, `segment_files` which of them are the log's, `driver` runs the shards; `ctl` is the command line client,
 //! `inspect` looks at the files of a member.
 //! Invariant: `unsafe` stands in `driver/page_file.rs` and in the folder `driver/uring` only.
 
@@ -17,3 +17,4 @@ pub mod inspect;
 pub mod log;
 pub mod machine;
 pub mod member;
+mod segment_files;

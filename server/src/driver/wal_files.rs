@@ -12,7 +12,7 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use engine::wal::{
@@ -24,7 +24,7 @@ use engine::wal::{
 use shard::effect::SegmentOrigin;
 
 use super::file_thread::Worker;
-use crate::{data_directory::sync_directory, error::Fault};
+use crate::{data_directory::sync_directory, error::Fault, segment_files::SegmentFiles};
 
 /// How segment files are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub enum Access {
 /// The directory of one WAL.
 #[derive(Clone, Debug)]
 pub struct WalDirectory {
-    path: PathBuf,
+    files: SegmentFiles,
     access: Access,
 }
 
@@ -53,9 +53,9 @@ impl WalDirectory {
             }
         }
         let access = probe_access(path)?;
-        let directory = WalDirectory { path: path.to_path_buf(), access };
+        let directory = WalDirectory { files: SegmentFiles::new(path), access };
         for segment in directory.segments() {
-            File::open(directory.segment_path(segment.id))?.sync_all()?;
+            File::open(directory.files.path_of(segment.id))?.sync_all()?;
         }
         sync_directory(path)?;
         Ok(directory)
@@ -64,10 +64,6 @@ impl WalDirectory {
     /// How segments are written here.
     pub fn access(&self) -> Access {
         self.access
-    }
-
-    fn segment_path(&self, segment: SegmentId) -> PathBuf {
-        self.path.join(format!("{:016x}{SEGMENT_SUFFIX}", segment.0))
     }
 
     /// A worker that makes and deletes segments of this directory.
@@ -114,16 +110,7 @@ fn probe_access(path: &Path) -> io::Result<Access> {
 
 impl SegmentSource for WalDirectory {
     fn segments(&self) -> Vec<SegmentFile> {
-        let Ok(entries) = std::fs::read_dir(&self.path) else { return Vec::new() };
-        entries
-            .filter_map(|entry| {
-                let entry = entry.ok()?;
-                let name = entry.file_name().into_string().ok()?;
-                let number = u64::from_str_radix(name.strip_suffix(SEGMENT_SUFFIX)?, 16).ok()?;
-                let size_bytes = entry.metadata().ok()?.len();
-                Some(SegmentFile { id: SegmentId(number), size_bytes })
-            })
-            .collect()
+        self.files.segments()
     }
 
     fn read(
@@ -132,8 +119,7 @@ impl SegmentSource for WalDirectory {
         offset_bytes: u64,
         bytes: &mut [u8],
     ) -> Result<(), ReadFailed> {
-        let file = File::open(self.segment_path(segment)).map_err(|_| ReadFailed)?;
-        file.read_exact_at(bytes, offset_bytes).map_err(|_| ReadFailed)
+        self.files.read(segment, offset_bytes, bytes)
     }
 }
 
@@ -186,7 +172,7 @@ impl Worker for SegmentWorker {
                 }
             }
             SegmentOrder::Delete { segment } => {
-                match std::fs::remove_file(self.directory.segment_path(segment)) {
+                match std::fs::remove_file(self.directory.files.path_of(segment)) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
                         Err(Fault::WalSegment { segment: segment.0, error })
                     }
@@ -205,19 +191,19 @@ impl SegmentWorker {
         origin: SegmentOrigin,
     ) -> io::Result<File> {
         assert!(size_bytes.is_multiple_of(engine::wal::limits::BLOCK_SIZE_BYTES as u64));
-        let path = self.directory.segment_path(segment);
+        let path = self.directory.files.path_of(segment);
         assert!(!path.exists(), "a segment's number is used once");
         let file = match origin {
             SegmentOrigin::Fresh => {
                 let name = format!("{PREPARING_PREFIX}{:016x}", segment.0);
-                let preparing = self.directory.path.join(name);
+                let preparing = self.directory.files.directory().join(name);
                 let file = self.directory.open_for_writing(&preparing, true)?;
                 self.fill(&file, 0, size_bytes)?;
                 std::fs::rename(&preparing, &path)?;
                 file
             }
             SegmentOrigin::Recycled(old) => {
-                let old_path = self.directory.segment_path(old);
+                let old_path = self.directory.files.path_of(old);
                 let file = self.directory.open_for_writing(&old_path, false)?;
                 let old_size_bytes = file.metadata()?.len();
                 self.fill(&file, old_size_bytes, size_bytes)?;
@@ -225,7 +211,7 @@ impl SegmentWorker {
                 file
             }
         };
-        sync_directory(&self.directory.path)?;
+        sync_directory(self.directory.files.directory())?;
         Ok(file)
     }
 
@@ -246,7 +232,6 @@ impl SegmentWorker {
     }
 }
 
-const SEGMENT_SUFFIX: &str = ".wal";
 const PREPARING_PREFIX: &str = "preparing-";
 const FILL_CHUNK_BYTES: usize = 1 << 20;
 

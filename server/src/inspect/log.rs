@@ -10,7 +10,6 @@ use std::io::Write;
 use engine::command::decode;
 use engine::wal::position::GroupId;
 use engine::wal::recovered::{RecoverError, RecoveredEntry, RecoveredGroup};
-use engine::wal::source::SegmentSource;
 use net::etcd::json::write_command;
 
 use super::page_reader::PageReader;
@@ -32,7 +31,7 @@ pub(super) fn inspect(
         let segments = Segments::new(path);
         let recovered = match segments.recover() {
             Ok(recovered) => recovered,
-            Err(RecoverError::NoFrames) if segments.segments().is_empty() => continue,
+            Err(RecoverError::NoFrames) if segments.is_empty() => continue,
             Err(error) => {
                 writeln!(notes, "wal-{core}: {error}")?;
                 verdict = Verdict::Damaged;

@@ -3,28 +3,32 @@
 //! Invariant: a gap that recovery finds counts only if it is found at the same place again: what a
 //! running member wrote between two reads looks like one, and moves.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use engine::wal::limits::{SEGMENT_FIRST_SIZE_BYTES, SEGMENT_SIZE_BYTES};
-use engine::wal::position::{GroupId, SegmentId, WalPosition};
+use engine::wal::position::{GroupId, WalPosition};
 use engine::wal::recovered::{Gap, RecoverError, Recovered};
 use engine::wal::recovery::recover_history;
-use engine::wal::source::{ReadFailed, SegmentSource};
+use engine::wal::source::SegmentSource;
 use engine::wal::writer::SegmentFile;
 
 use super::READ_ATTEMPTS_MAX;
+use crate::segment_files::SegmentFiles;
 
 /// The files of one WAL, for reading.
 #[derive(Debug)]
 pub(super) struct Segments {
-    path: PathBuf,
+    files: SegmentFiles,
 }
 
 impl Segments {
     pub(super) fn new(path: &Path) -> Segments {
-        Segments { path: path.to_path_buf() }
+        Segments { files: SegmentFiles::new(path) }
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.segments().is_empty()
     }
 
     /// What the WAL holds; what is damaged in it is damaged twice.
@@ -36,7 +40,7 @@ impl Segments {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let recovered = recover_history(self);
+            let recovered = recover_history(&self.files);
             let damage = Damage::of(&recovered);
             let is_settled = damage == Damage::default() || before.as_ref() == Some(&damage);
             if is_settled || attempts == READ_ATTEMPTS_MAX {
@@ -116,31 +120,3 @@ pub(super) fn damage_of(recovered: &Recovered) -> impl Iterator<Item = &Gap> {
 pub(super) fn is_cut(file: &SegmentFile) -> bool {
     ![SEGMENT_FIRST_SIZE_BYTES, SEGMENT_SIZE_BYTES].contains(&file.size_bytes)
 }
-
-impl SegmentSource for Segments {
-    fn segments(&self) -> Vec<SegmentFile> {
-        let Ok(entries) = std::fs::read_dir(&self.path) else { return Vec::new() };
-        entries
-            .filter_map(|entry| {
-                let entry = entry.ok()?;
-                let name = entry.file_name().into_string().ok()?;
-                let number = u64::from_str_radix(name.strip_suffix(SEGMENT_SUFFIX)?, 16).ok()?;
-                let size_bytes = entry.metadata().ok()?.len();
-                Some(SegmentFile { id: SegmentId(number), size_bytes })
-            })
-            .collect()
-    }
-
-    fn read(
-        &self,
-        segment: SegmentId,
-        offset_bytes: u64,
-        bytes: &mut [u8],
-    ) -> Result<(), ReadFailed> {
-        let path = self.path.join(format!("{:016x}{SEGMENT_SUFFIX}", segment.0));
-        let file = File::open(path).map_err(|_| ReadFailed)?;
-        file.read_exact_at(bytes, offset_bytes).map_err(|_| ReadFailed)
-    }
-}
-
-const SEGMENT_SUFFIX: &str = ".wal";

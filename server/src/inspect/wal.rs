@@ -4,7 +4,6 @@ use std::io::{self, Write};
 
 use engine::wal::position::GroupId;
 use engine::wal::recovered::{RecoverError, Recovered, RecoveredGroup};
-use engine::wal::source::SegmentSource;
 
 use super::place::Place;
 use super::segments::{Segments, damage_of, is_cut, is_damaged};
@@ -19,7 +18,7 @@ pub(super) fn inspect(place: &Place, out: &mut impl Write) -> Result<Verdict, In
                 show(core, &recovered, out)?;
                 verdict = verdict.and(Verdict::damaged_if(is_damaged(&recovered)));
             }
-            Err(RecoverError::NoFrames) if segments.segments().is_empty() => {
+            Err(RecoverError::NoFrames) if segments.is_empty() => {
                 writeln!(out, "wal-{core}: no segments yet")?;
             }
             Err(error) => {
