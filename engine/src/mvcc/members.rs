@@ -190,6 +190,16 @@ pub(crate) fn owned_run(key: &[u8], value: &[u8]) -> Option<RunRef> {
     }
 }
 
+/// Whether [`owned_run`] can read an entry that anybody may have made.
+pub(crate) fn check_owned_run(key: &[u8], value: &[u8]) -> bool {
+    match (key, value) {
+        ([MEMBER_PREFIX, ..], [flags, run @ ..]) if flags & IN_RUN != 0 => {
+            RunRef::decode(run).is_some()
+        }
+        _ => true,
+    }
+}
+
 fn member<M: PageMap>(
     store: &Store<M>,
     system: &Tree,

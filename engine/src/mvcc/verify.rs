@@ -5,8 +5,11 @@
 
 use super::members;
 use super::trees::Trees;
-use super::version::{Content, KeyRef, Position, Record, ValueRef, Version};
+use super::version::{
+    Content, KeyRef, Position, Record, ValueRef, Version, check_record, check_version,
+};
 use crate::lease;
+use crate::page::check::Malformed;
 use crate::page::layout::RunRef;
 use crate::page::map::{Corruption, PageMap};
 use crate::tree::verify;
@@ -45,6 +48,23 @@ pub(crate) fn owned_run(tree: usize, key: &[u8], value: &[u8]) -> Option<RunRef>
         HISTORY => Record::decode(value).undo.and_then(|version| version.run()),
         _ => members::owned_run(key, value),
     }
+}
+
+/// As [`owned_run`], of a leaf's entry that anybody may have made.
+///
+/// # Errors
+/// [`Malformed`]: it is no entry of that tree.
+pub(crate) fn check_owned_run(
+    tree: usize,
+    key: &[u8],
+    value: &[u8],
+) -> Result<Option<RunRef>, Malformed> {
+    let is_whole = match tree {
+        KEYS => check_version(value),
+        HISTORY => check_record(value),
+        _ => members::check_owned_run(key, value),
+    };
+    if is_whole { Ok(owned_run(tree, key, value)) } else { Err(Malformed) }
 }
 
 fn verify_keys<M: PageMap>(trees: &Trees<M>, long_keys: &mut Runs) -> Result<(), Corruption> {

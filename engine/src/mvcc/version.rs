@@ -282,6 +282,75 @@ fn put_short(bytes: &[u8], size_bytes_max: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
+/// Whether bytes that anybody may have made are a version's.
+pub fn check_version(bytes: &[u8]) -> bool {
+    let mut unread = Unread { rest: bytes };
+    unread.version().is_some() && unread.rest.is_empty()
+}
+
+/// Whether bytes that anybody may have made are a record's.
+pub fn check_record(bytes: &[u8]) -> bool {
+    let mut unread = Unread { rest: bytes };
+    unread.record().is_some() && unread.rest.is_empty()
+}
+
+/// As [`Fields`], of bytes that were not made here: `None` where some are missing.
+struct Unread<'a> {
+    rest: &'a [u8],
+}
+
+impl Unread<'_> {
+    fn skip(&mut self, size: usize) -> Option<&[u8]> {
+        let (skipped, rest) = self.rest.split_at_checked(size)?;
+        self.rest = rest;
+        Some(skipped)
+    }
+
+    fn version(&mut self) -> Option<()> {
+        let flags = self.skip(1)?[0];
+        self.skip(POSITION_SIZE_BYTES + 4)?;
+        for link in [JUMP, NEXT_JUMP] {
+            self.skip(if flags & link != 0 { LINK_SIZE_BYTES } else { 0 })?;
+        }
+        if flags & TOMBSTONE == 0 {
+            self.skip(CONTENT_SIZE_BYTES - if flags & LEASED == 0 { 8 } else { 0 })?;
+            match flags & VALUE_RUN {
+                0 => self.rest = &[],
+                _ => self.run()?,
+            }
+        }
+        (flags & (KEY_RUN | UNDO) == 0).then_some(())
+    }
+
+    fn record(&mut self) -> Option<()> {
+        let flags = self.skip(1)?[0];
+        if flags & KEY_RUN == 0 {
+            self.short()?
+        } else {
+            self.run()?
+        }
+        self.skip(4)?;
+        self.skip(if flags & JUMP != 0 { LINK_SIZE_BYTES } else { 0 })?;
+        if flags & TOMBSTONE == 0 {
+            self.skip(CONTENT_SIZE_BYTES - if flags & LEASED == 0 { 8 } else { 0 })?;
+            if flags & VALUE_RUN == 0 { self.short()? } else { self.run()? }
+        }
+        if flags & UNDO != 0 {
+            self.version()?;
+        }
+        (flags & NEXT_JUMP == 0).then_some(())
+    }
+
+    fn short(&mut self) -> Option<()> {
+        let size = u16::from_le_bytes(self.skip(2)?.try_into().ok()?);
+        self.skip(usize::from(size)).map(|_| ())
+    }
+
+    fn run(&mut self) -> Option<()> {
+        RunRef::decode(self.skip(RUN_REF_BYTES)?).map(|_| ())
+    }
+}
+
 /// Fields of a record of our own making: its page was verified, so a short one is a broken
 /// invariant.
 struct Fields<'a> {
@@ -386,14 +455,37 @@ mod tests {
                 let version = Version { at: Position { main: 9, sub: 7 }, chain, content };
                 version.encode(&mut version_bytes);
                 assert_eq!(Version::decode(&version_bytes), version);
+                assert!(check_version(&version_bytes));
+                check_cut(&version_bytes, version.content.is_some(), false);
                 for key in [KeyRef::Inline(&key), KeyRef::Run(run)] {
                     let record = Record { key, depth: 4, jump, content, undo: None };
                     record.encode(&version_bytes, &mut record_bytes);
                     let want = Record { undo: Some(version), ..record };
                     assert_eq!(Record::decode(&record_bytes), want);
+                    assert!(check_record(&record_bytes));
+                    check_cut(&record_bytes, version.content.is_some(), true);
                     record.encode(&[], &mut record_bytes);
                     assert_eq!(Record::decode(&record_bytes), record);
                 }
+            }
+        }
+    }
+
+    /// Bytes that are cut or altered are refused, or can be read.
+    fn check_cut(bytes: &[u8], has_value: bool, is_record: bool) {
+        for size in 0..bytes.len() {
+            let is_inline_cut = if is_record {
+                check_record(&bytes[..size])
+            } else {
+                check_version(&bytes[..size])
+            };
+            assert!(!is_inline_cut || has_value, "only a value in place may end anywhere");
+            let mut altered = bytes.to_vec();
+            altered[size] ^= 1 << (size % 8);
+            if is_record && check_record(&altered) {
+                Record::decode(&altered);
+            } else if !is_record && check_version(&altered) {
+                Version::decode(&altered);
             }
         }
     }

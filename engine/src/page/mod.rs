@@ -6,6 +6,7 @@
 
 mod arena;
 pub(crate) mod cells;
+pub mod check;
 pub mod checkpoint;
 mod freelist;
 #[cfg(test)]

@@ -628,12 +628,12 @@ fn write_u48(bytes: &mut [u8], at: usize, value: u64) {
 
 const BRANCH_ENTRIES_AT: usize = 14;
 const BRANCH_WEIGHT_AT: usize = 20;
-const BRANCH_KEY_AT: usize = 26;
+pub(super) const BRANCH_KEY_AT: usize = 26;
 
 /// Upper bits of a branch cell's word at [`BRANCH_KEY_AT`]; the others are the key's size.
-const BRANCH_VISIT: usize = 1 << 15;
-const BRANCH_LONG: usize = 1 << 14;
+pub(super) const BRANCH_VISIT: usize = 1 << 15;
+pub(super) const BRANCH_LONG: usize = 1 << 14;
 
 const FLAG_WEIGHS: u8 = 1;
 const FLAG_VISIT: u8 = 2;
-const FLAG_LONG: u8 = 4;
+pub(super) const FLAG_LONG: u8 = 4;

@@ -1,10 +1,12 @@
 //! What a page names: its children, and what each of them has to be.
 //!
-//! Invariants: a link carries the checksum that its parent says, so a page that passed it is what a
-//! replica of this group wrote; it is still checked to be of the kind, the level and the number that
-//! its parent needs, and to lie within the file. Source: `docs/format/{page,versions}.md`.
+//! Invariants: a link carries the checksum that its parent says, so a page that passed it is what
+//! the sender's meta page names, which may still be anything: it is checked to be of the kind, the
+//! level and the number that its parent needs, to be readable, and to name what lies within the
+//! file. Source: `docs/format/{page,versions}.md`.
 
-use crate::mvcc::verify::owned_run;
+use crate::mvcc::verify::check_owned_run;
+use crate::page::check::{Malformed, check_node};
 use crate::page::layout::{PAGE_HEADER_BYTES, PageKind, PageRef, RunRef, header};
 use crate::page::limits::{BITMAP_PAGES, INDEX_BITMAPS, RUN_PAGES_MAX, TREE_HEIGHT_MAX};
 use crate::page::map::{Checksum, PAGE_SIZE_BYTES, PageNumber};
@@ -81,7 +83,8 @@ impl Link {
         match self.place {
             Place::Run | Place::Bitmap if self.is_sound(bytes) => {}
             Place::Tree { tree, level } if self.is_sound(bytes) => {
-                tree_children(Node::new(bytes), tree, level, &mut links);
+                let node = check_node(bytes).map_err(|Malformed| Misplaced)?;
+                tree_children(node, tree, level, &mut links).map_err(|Malformed| Misplaced)?;
             }
             Place::Index { bitmaps } if self.is_sound(bytes) => {
                 let content = &bytes[PAGE_HEADER_BYTES..];
@@ -141,13 +144,18 @@ pub(super) fn roots(meta: &Meta) -> Result<Vec<Link>, Misplaced> {
     }
 }
 
-fn tree_children(node: Node<'_>, tree: u8, level: u8, links: &mut Vec<Link>) {
+fn tree_children(
+    node: Node<'_>,
+    tree: u8,
+    level: u8,
+    links: &mut Vec<Link>,
+) -> Result<(), Malformed> {
     let key_run = |key: StoredKey<'_>| key.run.map(|run| Link::run(&run));
     for slot in 0..node.count() {
         if level == 0 {
             let cell = node.leaf_cell(slot);
             links.extend(key_run(cell.key));
-            let owned = owned_run(tree.into(), cell.key.inline, cell.value);
+            let owned = check_owned_run(tree.into(), cell.key.inline, cell.value)?;
             links.extend(owned.map(|run| Link::run(&run)));
         } else {
             let cell = node.branch_cell(slot);
@@ -156,6 +164,7 @@ fn tree_children(node: Node<'_>, tree: u8, level: u8, links: &mut Vec<Link>) {
             links.push(Link::page(cell.child, cell.checksum, place));
         }
     }
+    Ok(())
 }
 
 fn push_reference(reference: PageRef, place: Place, links: &mut Vec<Link>) {
@@ -169,3 +178,72 @@ fn read_reference(bytes: &[u8]) -> PageRef {
 }
 
 const PAGE_REF_BYTES: usize = size_of::<PageRef>();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::layout::start_page;
+    use crate::page::node::{LeafCell, Mark, maybe_insert_leaf};
+    use proptest::prelude::*;
+
+    fn link(place: Place) -> Link {
+        Link::page(PageNumber(9), Checksum(0), place)
+    }
+
+    fn page(kind: PageKind, level: u8) -> Vec<u8> {
+        let mut page = vec![0; PAGE_SIZE_BYTES];
+        start_page(&mut page, PageNumber(9), 3, kind, level);
+        page
+    }
+
+    /// A leaf that is one to the page, with values that are no tree's.
+    fn leaf(values: &[Vec<u8>]) -> Vec<u8> {
+        let mut page = page(PageKind::Leaf, 0);
+        for (slot, value) in values.iter().enumerate() {
+            let key = StoredKey { inline: &[b'M', slot as u8], run: None };
+            let cell = LeafCell { key, value, mark: Mark::default() };
+            assert!(maybe_insert_leaf(&mut page, slot, &cell));
+        }
+        page
+    }
+
+    #[test]
+    fn entries_that_are_none_of_their_tree_are_misplaced() {
+        let leaf = leaf(&[vec![3, 1, 2, 3]]);
+        for tree in 0..3 {
+            let found = link(Place::Tree { tree, level: 0 }).children(&leaf, 100);
+            assert_eq!(found, Err(Misplaced), "tree {tree}");
+        }
+        assert_eq!(link(Place::Tree { tree: 0, level: 1 }).children(&leaf, 100), Err(Misplaced));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_entries_make_a_receiver_panic(
+            values in proptest::collection::vec(
+                proptest::collection::vec(prop_oneof![0_u8..64, any::<u8>()], 0..120), 1..20),
+            tree in 0_u8..3,
+        ) {
+            let _ = link(Place::Tree { tree, level: 0 }).children(&leaf(&values), 100);
+        }
+
+        #[test]
+        fn nor_do_any_bytes_with_a_right_checksum(
+            bytes in proptest::collection::vec(any::<u8>(), PAGE_SIZE_BYTES),
+            place in 0_usize..5,
+        ) {
+            let (kind, level, place) = [
+                (PageKind::Leaf, 0, Place::Tree { tree: 0, level: 0 }),
+                (PageKind::Branch, 3, Place::Tree { tree: 1, level: 3 }),
+                (PageKind::Index, 0, Place::Index { bitmaps: u16::MAX }),
+                (PageKind::Bitmap, 0, Place::Bitmap),
+                (PageKind::Pending, 0, Place::Pending),
+            ][place];
+            let mut bytes = bytes;
+            bytes[8..26].copy_from_slice(&page(kind, level)[8..26]);
+            let _ = link(place).children(&bytes, 100);
+        }
+    }
+}

@@ -5,7 +5,8 @@
 //! order of keys, the owners of runs, and runs that a record of the system tree owns.
 //! Source: docs/format/{page,versions}.md.
 
-use engine::mvcc::version::{Record, Version};
+use engine::mvcc::version::{Record, Version, check_record, check_version};
+use engine::page::check::check_node;
 use engine::page::layout::{PAGE_HEADER_BYTES, PageKind, PageRef, RunRef, header};
 use engine::page::limits::{BITMAP_PAGES, INDEX_BITMAPS, TREES};
 use engine::page::map::{Checksum, Corruption, PageNumber};
@@ -24,6 +25,8 @@ pub(super) enum Fault {
     Misplaced(PageNumber),
     /// It says other sums than its parent.
     WrongSum(PageNumber),
+    /// It has the right checksum, but no tree's page has such bytes.
+    Malformed(PageNumber),
 }
 
 impl fmt::Display for Fault {
@@ -31,6 +34,7 @@ impl fmt::Display for Fault {
         match self {
             Fault::Corrupt(corruption) => corruption.fmt(f),
             Fault::Misplaced(page) => write!(f, "page {} is of another kind or place", page.0),
+            Fault::Malformed(page) => write!(f, "page {} cannot be read", page.0),
             Fault::WrongSum(page) => write!(f, "page {} has other sums than its parent", page.0),
         }
     }
@@ -102,13 +106,13 @@ impl Walk<'_> {
         if !is_page(&bytes, page, kind, level) {
             return self.fault(Fault::Misplaced(page));
         }
-        let node = Node::new(&bytes);
+        let Ok(node) = check_node(&bytes) else { return self.fault(Fault::Malformed(page)) };
         if node.summary() != sum {
             self.fault(Fault::WrongSum(page));
         }
         if level == 0 {
             self.found.trees[self.tree].leaves += 1;
-            return self.leaf(node);
+            return self.leaf(page, node);
         }
         self.found.trees[self.tree].branches += 1;
         for slot in 0..node.count() {
@@ -120,12 +124,20 @@ impl Walk<'_> {
         }
     }
 
-    fn leaf(&mut self, leaf: Node<'_>) {
+    fn leaf(&mut self, page: PageNumber, leaf: Node<'_>) {
         for slot in 0..leaf.count() {
             let cell = leaf.leaf_cell(slot);
             self.found.trees[self.tree].entries += 1;
             if let Some(run) = cell.key.run {
                 self.run(&run);
+            }
+            let is_whole = match self.tree {
+                KEYS => check_version(cell.value),
+                HISTORY => check_record(cell.value),
+                _ => true,
+            };
+            if !is_whole {
+                return self.fault(Fault::Malformed(page));
             }
             let owned = match self.tree {
                 KEYS => Version::decode(cell.value).run(),
