@@ -21,17 +21,25 @@ use crate::etcd::status::{self, Status};
 /// operation of the budget, so at etcd's default of 128 operations this refuses nothing more.
 pub const TXN_DEPTH_MAX: usize = 256;
 
+/// Guards and operations that a transaction may have in all, nested ones within; more where the
+/// operations limit alone allows more. etcd's limit is one of a level: four bytes a nested
+/// transaction would become a hundred in memory, and a million of them fit into a request.
+pub const TXN_ELEMENTS_MAX: usize = 16 * 1024;
+
+const _: () = assert!(TXN_ELEMENTS_MAX * size_of::<RequestOp<'_>>() <= 4 << 20);
+
 /// Reads an `etcdserverpb.TxnRequest`. `ops_max` is the operations limit of
 /// [`check::check_txn`], which the caller still has to ask.
 ///
-/// Errors: malformed bytes; too many levels, as too many operations; the first fault in etcd's
+/// Errors: malformed bytes; too many levels or elements in all, as too many operations; the first fault in etcd's
 /// order if there is one that the result could not carry.
 pub fn decode_txn(message: &[u8], ops_max: usize) -> Result<TxnRequest<'_>, Status> {
-    let mut reading = Reading { ops_max, has_mark: false, is_too_deep: false };
+    let elements_left = TXN_ELEMENTS_MAX.max(ops_max.saturating_mul(LISTS));
+    let mut reading = Reading { ops_max, elements_left, has_mark: false, is_too_large: false };
     let mut txn = TxnRequest::default();
     if let Err(malformed) = reading.merge_txn(&mut txn, message, TXN_DEPTH_MAX) {
         return Err(match malformed {
-            Malformed::TooDeep if reading.is_too_deep => status::TOO_MANY_OPS,
+            Malformed::TooDeep if reading.is_too_large => status::TOO_MANY_OPS,
             _ => malformed.into(),
         });
     }
@@ -45,7 +53,9 @@ struct Reading {
     ops_max: usize,
     /// Whether something was read that must be refused, if it still stands in the end.
     has_mark: bool,
-    is_too_deep: bool,
+    /// Guards and operations that may still be kept.
+    elements_left: usize,
+    is_too_large: bool,
 }
 
 /// An operation as far as it is read: of a union the last kind stands, the same kind is merged.
@@ -67,7 +77,7 @@ impl Reading {
         depth_left: usize,
     ) -> Result<(), Malformed> {
         if depth_left == 0 {
-            self.is_too_deep = true;
+            self.is_too_large = true;
             return Err(Malformed::TooDeep);
         }
         let mut fields = Fields::new(message);
@@ -75,15 +85,15 @@ impl Reading {
             match number {
                 1 => {
                     let compare = read_compare(value.bytes()?)?;
-                    self.push(&mut txn.compare, compare);
+                    self.push(&mut txn.compare, compare)?;
                 }
                 2 => {
                     let op = self.read_op(value.bytes()?, depth_left)?;
-                    self.push(&mut txn.success, op);
+                    self.push(&mut txn.success, op)?;
                 }
                 3 => {
                     let op = self.read_op(value.bytes()?, depth_left)?;
-                    self.push(&mut txn.failure, op);
+                    self.push(&mut txn.failure, op)?;
                 }
                 _ => {}
             }
@@ -92,11 +102,18 @@ impl Reading {
     }
 
     /// Keeps an element of a list, up to the one that makes it too long.
-    fn push<T>(&mut self, list: &mut Vec<T>, element: T) {
+    fn push<T>(&mut self, list: &mut Vec<T>, element: T) -> Result<(), Malformed> {
         self.has_mark |= self.ops_max <= list.len();
-        if list.len() <= self.ops_max {
-            list.push(element);
+        if self.ops_max < list.len() {
+            return Ok(());
         }
+        let Some(elements_left) = self.elements_left.checked_sub(1) else {
+            self.is_too_large = true;
+            return Err(Malformed::TooDeep);
+        };
+        self.elements_left = elements_left;
+        list.push(element);
+        Ok(())
     }
 
     fn read_op<'a>(
@@ -203,5 +220,43 @@ pub(in crate::etcd) fn compare_target(number: i32) -> CompareTarget {
         3 => CompareTarget::Value,
         4 => CompareTarget::Lease,
         _ => CompareTarget::Unknown,
+    }
+}
+
+/// Lists of a transaction: guards, and operations for either outcome.
+const LISTS: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A transaction of `width` nested ones, each of which is the same one level less.
+    fn nested(width: usize, levels: usize) -> Vec<u8> {
+        let inner = if levels == 0 { Vec::new() } else { nested(width, levels - 1) };
+        let field = |number: u8, bytes: &[u8]| {
+            let mut out = vec![number << 3 | 2];
+            let mut size = bytes.len();
+            while 0x7f < size {
+                out.push(size as u8 | 0x80);
+                size >>= 7;
+            }
+            out.push(size as u8);
+            out.extend_from_slice(bytes);
+            out
+        };
+        if levels == 0 { inner } else { field(2, &field(4, &inner)).repeat(width) }
+    }
+
+    #[test]
+    fn nested_transactions_are_bounded_in_all() {
+        let wide = nested(64, 2);
+        assert_eq!(decode_txn(&wide, 128).expect("4,160 operations").success.len(), 64);
+        // Each level keeps etcd's limit; all together are 27,930 operations in 115 KiB.
+        let deep = nested(30, 3);
+        assert!(deep.len() < 200_000);
+        assert_eq!(decode_txn(&deep, 128), Err(status::TOO_MANY_OPS));
+        // Who raises the limit of a level may send that many.
+        let flat = nested(20_000, 1);
+        assert_eq!(decode_txn(&flat, 20_000).expect("as many as asked for").success.len(), 20_000);
     }
 }
