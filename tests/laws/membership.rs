@@ -2,7 +2,7 @@
 //! that lost something may still promise.
 
 use engine::api::{PutRequest, RangeRequest};
-use net::peer::{NotAppended, PeerMessage, Refusal};
+use net::peer::{NotAppended, PeerMessage, Purpose, Refusal};
 use net::wire::{Answer, ClusterRequest, Request};
 use raft::{Body, EntryId, ReplicaId, Role, Term, Verdict};
 use tests::sim::member::{SimMember, Storage};
@@ -123,6 +123,87 @@ fn replication_membership_2_the_handshake_refuses_who_does_not_belong() {
     let refusal = Scripted::dial(&mut member, &misled).refusal;
     assert_eq!(refusal, Some(Refusal::NotMe { member_id: MEMBER }));
     assert_eq!(member.complaints.len(), 3, "each with a clear line: {:?}", member.complaints);
+}
+
+#[test]
+fn replication_membership_2_a_connection_is_for_what_its_hello_said() {
+    let mut member = start(Storage::default(), START_US);
+    let mut transfers = hello_of(2);
+    transfers.purpose = Purpose::Transfer;
+    let vote = Body::VoteRequest {
+        last: entry_id(3, 3),
+        committed: EntryId::default(),
+        cause: raft::CampaignCause::Timeout,
+    };
+    // Who transfers the state has no voice.
+    let mut transfer = Scripted::dial(&mut member, &transfers);
+    let term = member.raft_status().term;
+    transfer.queue(9, vote.clone());
+    transfer.exchange(&mut member);
+    assert_eq!(member.raft_status().term, term);
+    assert!(!member.is_connected(transfer.connection));
+    // Nor has who speaks to a group that is not here.
+    let mut voter = Scripted::join(&mut member, 2);
+    let (from, to) = (ReplicaId(2), ReplicaId(MEMBER));
+    let message = raft::Message { from, to, term: Term(9), body: vote };
+    voter.send_in(2, &PeerMessage::Raft(message));
+    voter.exchange(&mut member);
+    assert_eq!(member.raft_status().term, term);
+    assert!(!member.is_connected(voter.connection));
+    assert_eq!(member.complaints.len(), 2, "{:?}", member.complaints);
+}
+
+#[test]
+fn replication_membership_2_nothing_of_an_earlier_start_stays_open() {
+    let mut member = start(Storage::default(), START_US);
+    let voter = Scripted::join(&mut member, 2);
+    let mut transfers = hello_of(2);
+    transfers.purpose = Purpose::Transfer;
+    let transfer = Scripted::dial(&mut member, &transfers);
+    let bystander = Scripted::join(&mut member, 3);
+    let mut later = hello_of(2);
+    later.incarnation = 2;
+    let later = Scripted::dial(&mut member, &later);
+    assert!(later.hello.is_some(), "{:?}", later.refusal);
+    let is_open = |scripted: &Scripted| member.is_connected(scripted.connection);
+    assert!(is_open(&later) && is_open(&bystander));
+    assert!(!is_open(&voter) && !is_open(&transfer));
+}
+
+#[test]
+fn replication_membership_2_who_was_removed_takes_no_strangers_place() {
+    let mut group = Group::serving(1);
+    let mut client = group.connect(0);
+    for number in 0..20 {
+        let url = format!("http://gone-{number}:2380");
+        let add = ClusterRequest::MemberAdd { is_learner: true, peer_urls: vec![&url] };
+        let (_, answer) = group.call(0, &mut client, &add).expect("the change is made");
+        let Answer::MemberAdd { id, .. } = answer else { panic!("{answer:?}") };
+        let learner = Scripted::join(group.member(0), id);
+        group.member(0).disconnect(learner.connection);
+        let remove = ClusterRequest::MemberRemove { id };
+        group.call(0, &mut client, &remove).expect("the change is made");
+    }
+    Scripted::join(group.member(0), 99);
+}
+
+#[test]
+fn replication_damage_1_whoever_asks_for_a_log_is_told_so_much_in_a_tick() {
+    let mut member = start(Storage::default(), START_US);
+    let mut asker = Scripted::join(&mut member, 2);
+    let (first, last) = (raft::Index(1), raft::Index(9));
+    for sequence in 0..600 {
+        asker.send(&PeerMessage::EntriesRequest { sequence, first, last });
+        asker.flush(&mut member);
+    }
+    asker.exchange(&mut member);
+    let is_answer = |said: &PeerMessage| matches!(said, PeerMessage::Entries { .. });
+    assert_eq!(asker.heard_all(&mut member).iter().filter(|said| is_answer(said)).count(), 512);
+    member.advance(200_000);
+    asker.heard_all(&mut member);
+    asker.send(&PeerMessage::EntriesRequest { sequence: 700, first, last });
+    asker.exchange(&mut member);
+    assert!(asker.heard_all(&mut member).iter().any(is_answer));
 }
 
 #[test]

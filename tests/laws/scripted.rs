@@ -173,7 +173,12 @@ impl Scripted {
     }
 
     pub fn send(&mut self, message: &PeerMessage) {
-        self.peer.send(GROUP, message).expect("the connection is open");
+        self.send_in(GROUP, message);
+    }
+
+    /// Says something to the replica of a group.
+    pub fn send_in(&mut self, group: u64, message: &PeerMessage) {
+        self.peer.send(group, message).expect("the connection is open");
     }
 
     pub fn next_sequence(&self) -> u64 {

@@ -4,9 +4,9 @@
 //! earlier start of it are refused with a log line; who is unknown yet is admitted on the addresses
 //! it brings. Source: replication.md, "Membership" 2 and 4.
 
-use net::peer::{Event, Hello, Purpose, Refusal};
+use net::peer::{Event, Hello, MessageKind, PeerMessage, Purpose, Refusal};
 
-use super::link::Phase;
+use super::link::{Link, Phase};
 use super::{Acquaintance, Dialing, Peer, PeerEvent, Peers, Roll, STRANGERS_MAX};
 use crate::effect::{Effect, Effects, LogLevel};
 use crate::input::ConnectionId;
@@ -28,8 +28,12 @@ impl Peers {
         match event {
             Event::Hello(hello) => self.on_hello(connection, hello, roll, wal, fx),
             Event::Refused(refusal) => self.on_refused(connection, refusal, fx),
-            Event::Message { message, .. } => match &mut link.phase {
-                Phase::Noting { held, .. } => held.push(Event::Message { group: 0, message }),
+            Event::Message { group, message } if !link.expects(group, &message) => {
+                self.complain_of_message(connection, group, &message, fx);
+                self.close(connection, fx);
+            }
+            Event::Message { group, message } => match &mut link.phase {
+                Phase::Noting { held, .. } => held.push(Event::Message { group, message }),
                 Phase::Open => {
                     let member = link.member.expect("an open link has its member");
                     self.events.push(PeerEvent::Message { member, connection, message });
@@ -73,6 +77,7 @@ impl Peers {
             return self.admit(connection, &hello, fx);
         }
         let note = wal.append_note(hello.from_member, &encode_note(met));
+        self.close_earlier(connection, hello.from_member, met, fx);
         let peer = self.peers.get_mut(&hello.from_member).expect("just made");
         if peer.met != Some(met) && (peer.is_missed || peer.link.is_some()) {
             // Answered by a later life of it.
@@ -85,13 +90,54 @@ impl Peers {
         link.phase = Phase::Noting { note, hello: Box::new(hello), held: Vec::new() };
     }
 
+    /// What belongs to an earlier start of a member ends before the new one is heard.
+    fn close_earlier(
+        &mut self,
+        connection: ConnectionId,
+        member: u64,
+        met: Acquaintance,
+        fx: &mut Effects,
+    ) {
+        if self.peers.get(&member).is_none_or(|peer| peer.met == Some(met)) {
+            return;
+        }
+        let is_earlier = |(id, link): &(&ConnectionId, &Link)| {
+            **id != connection && link.member == Some(member) && link.is_open()
+        };
+        let earlier = self.links.iter().filter(is_earlier).map(|(id, _)| *id);
+        for connection in earlier.collect::<Vec<_>>() {
+            self.close(connection, fx);
+        }
+    }
+
+    fn complain_of_message(
+        &self,
+        connection: ConnectionId,
+        group: u64,
+        message: &PeerMessage,
+        fx: &mut Effects,
+    ) {
+        let link = &self.links[&connection];
+        let fields = vec![
+            ("remote-peer-id", format!("\"{:x}\"", link.member.unwrap_or(0))),
+            ("group", group.to_string()),
+            ("kind", format!("\"{:?}\"", MessageKind::of(message))),
+            ("purpose", format!("\"{:?}\"", link.purpose)),
+        ];
+        let message = "closing a peer's connection: it is not for such a message".to_string();
+        fx.push(Effect::Log { level: LogLevel::Warn, message, fields });
+    }
+
     fn check_hello(&self, hello: &Hello, roll: &Roll<'_>) -> Result<(), Refusal> {
         self.own.check(hello)?;
         if roll.removed_ids.binary_search(&hello.from_member).is_ok() {
             return Err(Refusal::Removed);
         }
         let Some(peer) = self.peers.get(&hello.from_member) else {
-            let strangers = self.peers.values().filter(|peer| !peer.is_member).count();
+            // Who was removed is refused above, and takes nobody's place.
+            let is_removed = |member: &u64| roll.removed_ids.binary_search(member).is_ok();
+            let strangers = self.peers.iter().filter(|(id, it)| !it.is_member && !is_removed(id));
+            let strangers = strangers.count();
             return if strangers < STRANGERS_MAX { Ok(()) } else { Err(Refusal::Busy) };
         };
         let Some(met) = peer.met else { return Ok(()) };

@@ -3,11 +3,12 @@
 //! Invariants: unsent bytes handed to the driver are bounded; what is heard before the other side's
 //! birth and start are durable here waits, and the connection is not read meanwhile.
 
-use net::peer::{Event, Hello, PeerConnection, Purpose};
+use net::peer::{Event, Hello, PeerConnection, PeerMessage, Purpose};
 
 use crate::effect::{Effect, Effects};
 use crate::input::ConnectionId;
 use crate::limits::UNSENT_BYTES_MAX;
+use crate::replica::DEFAULT_GROUP;
 
 #[derive(Debug)]
 pub(super) struct Link {
@@ -69,6 +70,19 @@ impl Link {
 
     pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open)
+    }
+
+    /// Whether such a message may come by this connection: there is one group, and who transfers the
+    /// state speaks of nothing else.
+    pub fn expects(&self, group: u64, message: &PeerMessage) -> bool {
+        let is_transfer = matches!(
+            message,
+            PeerMessage::MetaRequest
+                | PeerMessage::Meta { .. }
+                | PeerMessage::PageRequest { .. }
+                | PeerMessage::Pages { .. }
+        );
+        group == DEFAULT_GROUP && (is_transfer || self.purpose == Purpose::Raft)
     }
 
     /// Hands frames to the driver while it takes them; says how many bytes.

@@ -24,6 +24,11 @@ use crate::wal::ShardWal;
 
 /// Bytes of entries in an answer, beside its first one.
 const ANSWER_SIZE_BYTES: usize = 1 << 20;
+/// Bytes of entries that a member tells to all others in a tick: one that mends its log asks for a
+/// megabyte at a time.
+const ANSWERS_SIZE_BYTES_MAX: usize = 32 << 20;
+/// What an answer costs at the least.
+const ANSWER_COST_BYTES_MIN: usize = 64 << 10;
 /// A question without an answer is asked again after this long.
 const RETRY_US: u64 = 500_000;
 /// That nothing moves on is said this often.
@@ -64,6 +69,27 @@ enum Phase {
     Write { raft: Box<RaftNode>, queue: VecDeque<Entry>, replaces: bool },
     /// All is written, not yet synced.
     Sync { raft: Box<RaftNode> },
+}
+
+/// What this member told others of its log since the last tick, so that nobody's questions keep it
+/// from its own work: who is not answered asks again.
+#[derive(Debug, Default)]
+pub(super) struct EntriesAnswered {
+    since_us: u64,
+    size_bytes: usize,
+}
+
+impl EntriesAnswered {
+    fn allows(&mut self, now_us: u64, tick_us: u64) -> bool {
+        if self.since_us + tick_us <= now_us {
+            *self = EntriesAnswered { since_us: now_us, size_bytes: 0 };
+        }
+        self.size_bytes < ANSWERS_SIZE_BYTES_MAX
+    }
+
+    fn count(&mut self, size_bytes: usize) {
+        self.size_bytes += size_bytes.max(ANSWER_COST_BYTES_MIN);
+    }
 }
 
 /// One other voter's log, as far as it was told.
@@ -324,8 +350,8 @@ impl<M: PageMap> Replica<M> {
         [first, last]: [Index; 2],
         peers: &mut Peers,
     ) {
-        if self.opening.is_some() {
-            // What the log holds is not looked at yet.
+        if self.opening.is_some() || !self.entries_answered.allows(self.now_us, self.tick_us) {
+            // What the log holds is not looked at yet; or others were told enough for now.
             return;
         }
         let mut entries = Vec::new();
@@ -342,6 +368,7 @@ impl<M: PageMap> Replica<M> {
             },
         };
         entries.retain(|entry| entry.index <= last);
+        self.entries_answered.count(entries.iter().map(Entry::size_bytes).sum());
         if is_known {
             let message = PeerMessage::Entries { sequence, entries };
             // If it cannot be sent it is asked for again.

@@ -56,7 +56,7 @@ use health::Health;
 use lease_clock::LeaseClock;
 use look_ahead::LookAhead;
 use membership::HeldChange;
-use mending::Mending;
+use mending::{EntriesAnswered, Mending};
 use messages::Messages;
 use opening::Opening;
 use page_repair::PageRepair;
@@ -121,6 +121,7 @@ pub(crate) struct Replica<M> {
     look_ahead: LookAhead,
     /// The log has holes: what is done about them.
     mending: Option<Mending>,
+    entries_answered: EntriesAnswered,
     messages: Messages,
     sending: Sending,
     receiving: Receiving,

@@ -29,7 +29,7 @@ use super::health::Health;
 use super::lease_clock::LeaseClock;
 use super::look_ahead::LookAhead;
 use super::membership::configuration_of;
-use super::mending::Mending;
+use super::mending::{EntriesAnswered, Mending};
 use super::messages::Messages;
 use super::opening::{Consensus, Opening, open_store};
 use super::page_repair::PageRepair;
@@ -305,6 +305,7 @@ impl<M: PageMap> Replica<M> {
             may_have_broken_pages: meta.is_some(),
             look_ahead: LookAhead::default(),
             mending,
+            entries_answered: EntriesAnswered::default(),
             messages: Messages::default(),
             sending: Sending::default(),
             receiving: Receiving::default(),
