@@ -258,8 +258,10 @@ fn a_side_file_tells_what_is_in_it_and_only_whole() {
     let mut other = named;
     other.last.index += 1;
     assert_eq!(decode(&side, other), None, "another checkpoint");
-    let list = directory.meta().page_count * PAGE_SIZE_BYTES as u64;
-    for at in [0, 9, 40, PAGE_SIZE_BYTES as u64 + 200, list + 3] {
+    let page = PAGE_SIZE_BYTES as u64;
+    let slot = directory.meta().slot() * page;
+    let tail = directory.meta().page_count * page;
+    for at in [slot, slot + 200, tail, tail + 9, tail + 40, tail + page + 3] {
         let mut damaged = side.clone();
         damaged.0.bytes_mut()[at as usize] ^= 4;
         assert_eq!(decode(&damaged, named), None, "byte {at} was changed");
@@ -269,6 +271,11 @@ fn a_side_file_tells_what_is_in_it_and_only_whole() {
     install(&directory, &side, &mut map);
     let meta = newest_meta(&map).unwrap();
     let engine = Engine::open(map, &meta).unwrap();
+    engine.verify().unwrap();
+    assert_eq!(engine.hash_kv(0).unwrap(), sender.engine.hash_kv(0).unwrap());
+    // Nothing is lacking beside what was received: it is a page file already.
+    let meta = newest_meta(&side.0).unwrap();
+    let engine = Engine::open(side.0, &meta).unwrap();
     engine.verify().unwrap();
     assert_eq!(engine.hash_kv(0).unwrap(), sender.engine.hash_kv(0).unwrap());
 }

@@ -621,7 +621,7 @@ fn a_side_file_outlives_the_process_and_is_installed(driver: Driver) {
     let side = directory.path().join("default.pages.side");
     assert!(side.exists());
     for _ in 0..2 {
-        let install = vec![Effect::PagesInstall { runs: vec![(4, 4), (30, 2)] }];
+        let install = vec![Effect::PagesInstall { runs: vec![(4, 4), (30, 2)], whole_pages: None }];
         let (old, new) = (pages(1, 2), pages(2, 4));
         let is_installed = |input: &Input| matches!(input, Input::PagesInstalled);
         ask(driver, &directory, install, is_installed, move |map| {
@@ -645,7 +645,7 @@ fn a_side_file_outlives_the_process_and_is_installed(driver: Driver) {
 /// Asked to install what no transfer left, a core ends instead of making it up.
 fn an_install_without_its_side_file_is_a_fault(driver: Driver) {
     let running = Running::start(driver, |_| {
-        let mut asked = Some(Effect::PagesInstall { runs: vec![(2, 1)] });
+        let mut asked = Some(Effect::PagesInstall { runs: vec![(2, 1)], whole_pages: None });
         move |_, inputs: &mut Vec<Input>, effects: &mut Effects| {
             asked.take().into_iter().for_each(|effect| effects.push(effect));
             assert!(!inputs.drain(..).any(|input| matches!(input, Input::PagesInstalled)));

@@ -115,12 +115,16 @@ pub enum Effect {
         /// Its number.
         number: u64,
     },
-    /// Copy these runs of pages from the side file to their places in the page file, through the
-    /// page cache, growing it as needed, and sync it; answered by `PagesInstalled`. The meta pages
-    /// are not among them. Doing it again does no harm.
+    /// Put these runs of pages from the side file into their places in the page file, growing it as
+    /// needed, durably; answered by `PagesInstalled`. The meta pages are not among them. Doing it
+    /// again does no harm, also after a crash in the middle.
     PagesInstall {
         /// (first page, count), ascending.
         runs: Vec<(u64, u64)>,
+        /// Pages of the checkpoint, where the runs and what else the page file has make one whose
+        /// meta page and directory are in the side file: then it may take the page file's place.
+        /// Nothing reads the page file until the meta page is written.
+        whole_pages: Option<u64>,
     },
     /// Delete the side file, if there is one.
     SideDiscard,

@@ -347,7 +347,7 @@ impl SimMember {
                 self.storage.side.write(&PageWrite { first: PageNumber(first), bytes });
             }
             Effect::SideSync { number } => self.inputs.push(Input::SideSynced { number }),
-            Effect::PagesInstall { runs } => {
+            Effect::PagesInstall { runs, .. } => {
                 self.deeds.push(Deed::PagesInstall);
                 for (first, count) in runs {
                     let place = |page: u64| page as usize * PAGE_SIZE_BYTES;

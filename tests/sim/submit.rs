@@ -100,7 +100,7 @@ impl World {
                 return disk.side_mut().write(first * PAGE_SIZE_BYTES as u64, &bytes);
             }
             Effect::SideSync { number } => Happening::SideSynced { member, life, number },
-            Effect::PagesInstall { runs } => {
+            Effect::PagesInstall { runs, .. } => {
                 for write in disk.install(&runs) {
                     self.write_map(slot, &write);
                 }

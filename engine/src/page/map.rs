@@ -63,4 +63,10 @@ pub trait PageMap {
 
     /// The pages are free for every checkpoint: the memory that shows them may go.
     fn release(&self, _first: PageNumber, _count: u64) {}
+
+    /// The pages will be read soon: they may be fetched meanwhile.
+    fn will_need(&self, _first: PageNumber, _count: u64) {}
+
+    /// A whole state was put in place of the pages: another file may lie behind the map by now.
+    fn refresh(&mut self) {}
 }

@@ -124,6 +124,7 @@ impl<M: PageMap> Store<M> {
     pub fn reopen(&mut self, meta: &Meta) -> Result<(), Corruption> {
         assert!(meta.group == self.group);
         assert!(self.durable <= meta.interval, "what is durable is not given up");
+        self.map.refresh();
         let freelist = check_checkpoint(&self.map, meta)?;
         self.freelist = freelist;
         self.interval = meta.interval + 1;

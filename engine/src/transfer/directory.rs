@@ -1,10 +1,12 @@
 //! What a side file says about itself: which checkpoint its pages make, and where they belong.
 //!
-//! Page 0 is a header, page 1 the checkpoint's meta page; the runs that are to be copied are listed
-//! behind the last page of the checkpoint. It is written and synced with the pages, before the
-//! record in the WAL that names it by its checksum: so a crash in the middle of the copying finds
-//! everything it needs to begin it again. Invariants: integers are little-endian; what is read back
-//! was checked as a whole. Source: storage.md, State transfer 1.
+//! Pages 0 and 1 are those of a page file: the checkpoint's meta page in its slot, zeros in the
+//! other. Behind the last page of the checkpoint lie a header and the list of the runs that were
+//! received. So a side file to which the pages that were not received are added is a page file, as
+//! it lies there. The directory is written and synced with the pages, before the record in the WAL
+//! that names it by its checksum: a crash in the middle of an install finds everything it needs to
+//! begin it again. Invariants: integers are little-endian; what is read back was checked as a whole.
+//! Source: storage.md, State transfer 1.
 
 use std::sync::Arc;
 
@@ -31,27 +33,24 @@ impl Directory {
     /// Panics if the meta page is none.
     pub fn encode(&self) -> Vec<(u64, Arc<[u8]>)> {
         let meta = self.meta();
-        let list = self.list_bytes();
         let mut header = Header {
             checksum: U64::new(0),
             magic: U64::new(MAGIC),
             last_index: U64::new(self.last.index),
             last_term: U64::new(self.last.term),
-            list_first: U64::new(meta.page_count),
+            list_first: U64::new(meta.page_count + 1),
             runs_count: U64::new(self.runs.len() as u64),
             content_checksum: U64::new(self.checksum()),
         };
         header.checksum = U64::new(checksum(&header.as_bytes()[8..]).0);
-        let mut head = vec![0; 2 * PAGE_SIZE_BYTES];
-        head[..size_of::<Header>()].copy_from_slice(header.as_bytes());
-        head[PAGE_SIZE_BYTES..].copy_from_slice(&self.meta_page);
-        let mut pages = vec![(0, head.into())];
-        if !list.is_empty() {
-            let mut whole = list;
-            whole.resize(whole.len().next_multiple_of(PAGE_SIZE_BYTES), 0);
-            pages.push((meta.page_count, whole.into()));
-        }
-        pages
+        let mut slots = vec![0; 2 * PAGE_SIZE_BYTES];
+        let slot = meta.slot() as usize * PAGE_SIZE_BYTES;
+        slots[slot..slot + PAGE_SIZE_BYTES].copy_from_slice(&self.meta_page);
+        let mut tail = header.as_bytes().to_vec();
+        tail.resize(PAGE_SIZE_BYTES, 0);
+        tail.extend(self.list_bytes());
+        tail.resize(tail.len().next_multiple_of(PAGE_SIZE_BYTES), 0);
+        vec![(0, slots.into()), (meta.page_count, tail.into())]
     }
 
     /// Names what is to be installed in the WAL.
@@ -73,8 +72,15 @@ impl Directory {
         install: Install,
         read: &mut dyn FnMut(u64, &mut [u8]) -> bool,
     ) -> Option<Directory> {
-        let mut head = vec![0; 2 * PAGE_SIZE_BYTES];
-        if !read(0, &mut head) {
+        let mut slots = vec![0; 2 * PAGE_SIZE_BYTES];
+        if !read(0, &mut slots) {
+            return None;
+        }
+        let (slot_0, slot_1) = slots.split_at(PAGE_SIZE_BYTES);
+        let meta_page = if check_meta(slot_0, 0).is_some() { slot_0 } else { slot_1 }.to_vec();
+        let meta = (0..2).find_map(|slot| check_meta(&meta_page, slot))?;
+        let mut head = vec![0; PAGE_SIZE_BYTES];
+        if !read(meta.page_count, &mut head) {
             return None;
         }
         let (header, _) = Header::read_from_prefix(&head).expect("a page is longer");
@@ -83,15 +89,14 @@ impl Directory {
             && header.last_index.get() == install.last.index
             && header.last_term.get() == install.last.term
             && header.content_checksum.get() == install.checksum;
-        let meta_page = head[PAGE_SIZE_BYTES..].to_vec();
-        let meta = (0..2).find_map(|slot| check_meta(&meta_page, slot))?;
         let runs_count = header.runs_count.get();
-        if !is_whole || header.list_first.get() != meta.page_count || meta.page_count < runs_count {
+        let list_first = meta.page_count + 1;
+        if !is_whole || header.list_first.get() != list_first || meta.page_count < runs_count {
             return None;
         }
         let size_bytes = usize::try_from(runs_count).ok()?.checked_mul(RUN_SIZE_BYTES)?;
         let mut list = vec![0; size_bytes.next_multiple_of(PAGE_SIZE_BYTES)];
-        if !list.is_empty() && !read(meta.page_count, &mut list) {
+        if !list.is_empty() && !read(list_first, &mut list) {
             return None;
         }
         let word = |bytes: &[u8]| U64::read_from_bytes(bytes).expect("eight bytes").get();
@@ -115,7 +120,7 @@ impl Directory {
     }
 }
 
-/// First bytes of a side file.
+/// First bytes behind the checkpoint's pages.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct Header {
@@ -129,8 +134,8 @@ struct Header {
     content_checksum: U64,
 }
 
-/// "csside01" read as a little-endian number.
-const MAGIC: u64 = 0x3130_6564_6973_7363;
+/// "csside02" read as a little-endian number.
+const MAGIC: u64 = 0x3230_6564_6973_7363;
 
 /// A run in the list: first page and count.
 const RUN_SIZE_BYTES: usize = 16;

@@ -56,7 +56,8 @@ pub struct Sink {
     target: Option<Target>,
     /// What lies in the side file, by first page.
     held: BTreeMap<u64, Held>,
-    /// Reached and not looked at yet.
+    /// Reached and not looked at yet; the next one last. Children go in backwards: what was written
+    /// side by side is asked for, read, sent and written in that order.
     stack: Vec<Link>,
     /// Lacking, to be asked for.
     lacking: VecDeque<Link>,
@@ -119,7 +120,7 @@ impl Sink {
             let wanted = link.wanted;
             let held = self.held.get(&wanted.first.0).filter(|held| held.wanted == wanted);
             if let Some(held) = held {
-                self.stack.extend_from_slice(&held.children);
+                self.stack.extend(held.children.iter().rev());
                 self.reached.push((wanted.first.0, u64::from(wanted.count)));
                 self.reached_pages += u64::from(wanted.count);
                 if target.meta.page_count < self.reached_pages {
@@ -128,7 +129,7 @@ impl Sink {
                 continue;
             }
             match own_children(own, &link, target)? {
-                Some(children) => self.stack.extend(children),
+                Some(children) => self.stack.extend(children.into_iter().rev()),
                 None => self.lacking.push_back(link),
             }
         }

@@ -12,6 +12,7 @@ pub mod connection;
 pub mod dialer;
 pub mod file_thread;
 pub mod listener;
+pub mod mapped_file;
 pub mod mesh;
 pub mod page_file;
 pub mod portable;
@@ -21,6 +22,7 @@ pub mod waker;
 pub mod wal_faults;
 pub mod wal_files;
 pub mod wal_writer;
+pub mod write_back;
 
 use std::{
     io,
@@ -430,7 +432,9 @@ impl<P: Program, W: WalWriter> Core<P, W> {
                 self.order_pages(PageOrder::SideWrite { first, bytes });
             }
             Effect::SideSync { number } => self.order_pages(PageOrder::SideSync { number }),
-            Effect::PagesInstall { runs } => self.order_pages(PageOrder::Install { runs }),
+            Effect::PagesInstall { runs, whole_pages } => {
+                self.order_pages(PageOrder::Install { runs, whole_pages });
+            }
             Effect::SideDiscard => self.order_pages(PageOrder::SideDiscard),
             Effect::Forward { to, message } => {
                 self.parts.mesh.forward(self.parts.core, to, message);

@@ -7,7 +7,9 @@
 //!    root, or its reader is served from the heap until `PagesSynced`; and no reference outlives a
 //!    step, while effects are submitted after it.
 //! 3. The file is never made shorter while it is mapped; it only grows. The map is reserved once,
-//!    far larger than the file, and only pages within the file's length are touched.
+//!    far larger than the file, and only pages within the file's length are touched. Another file
+//!    with the state of a transfer takes its place as a whole, with a map of its own, while the map
+//!    is borrowed for that alone.
 //! 4. One process has the file: the data directory is locked.
 //! 5. The file is written with pwrite through the page cache, never directly and never by the map,
 //!    so the map shows what was written.
@@ -22,19 +24,25 @@ use std::{
     cell::RefCell,
     fs::{File, OpenOptions},
     io::{self, IoSlice},
+    num::NonZeroU64,
     os::unix::fs::{FileExt, OpenOptionsExt},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
-        Arc,
+        Arc, MutexGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use engine::page::map::{Checksum, Corruption, PAGE_SIZE_BYTES, PageMap, PageNumber, checksum};
 use engine::wal::record::Install;
-use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
+use memmap2::UncheckedAdvice;
+use rustix::fs::{Advice, fadvise};
 
-use super::{file_thread::Worker, side_file::SideFile};
+use super::{
+    file_thread::Worker,
+    mapped_file::{Exchange, Installs, MappedFile},
+    side_file::{Placed, Received, SideFile},
+};
 use crate::error::Fault;
 
 /// A page file's map, its worker, and its two meta pages; one that is not there or cannot be read
@@ -43,7 +51,7 @@ pub type Opened = (PageFileMap, PageWorker, [Option<Vec<u8>>; 2]);
 
 /// Whether an earlier process left a side file behind.
 pub fn has_side_file(path: &Path) -> bool {
-    side_path(path).exists()
+    SideFile::beside(path).exists()
 }
 
 /// Does what a crash left undone of an install (see [`SideFile::finish`]), and says whether there
@@ -57,13 +65,7 @@ pub fn finish_install(path: &Path, install: Option<Install>) -> Result<bool, Fau
         .mode(0o600)
         .open(path)
         .map_err(|error| Fault::Pages { what: "open", first: 0, error })?;
-    SideFile::new(side_path(path)).finish(&pages, install)
-}
-
-fn side_path(path: &Path) -> PathBuf {
-    let mut side_path = path.as_os_str().to_owned();
-    side_path.push(SIDE_SUFFIX);
-    side_path.into()
+    SideFile::beside(path).finish(&pages, install)
 }
 
 /// Opens the page file and reads its two meta pages.
@@ -84,12 +86,12 @@ pub fn open(path: &Path) -> io::Result<Opened> {
         let mut bytes = vec![0; PAGE_SIZE_BYTES];
         file.read_exact_at(&mut bytes, slot * PAGE_SIZE_BYTES as u64).ok().map(|()| bytes)
     });
-    let installs = Arc::new(AtomicU64::new(0));
+    let installs = Arc::new(Installs::default());
     let worker = PageWorker {
         file: file.try_clone()?,
         length_pages: Arc::clone(&length_pages),
         installs: Arc::clone(&installs),
-        side: SideFile::new(side_path(path)),
+        side: SideFile::beside(path),
     };
     Ok((PageFileMap::new(file, length_pages, installs)?, worker, meta))
 }
@@ -97,12 +99,11 @@ pub fn open(path: &Path) -> io::Result<Opened> {
 /// The map, as the engine sees it.
 #[derive(Debug)]
 pub struct PageFileMap {
-    map: MmapRaw,
-    file: File,
+    mapped: MappedFile,
     /// Whole pages in the file; raised by the worker after it wrote.
     length_pages: Arc<AtomicU64>,
-    /// Raised by the worker after it put pages of a transfer into their places.
-    installs: Arc<AtomicU64>,
+    /// What the worker put into its place.
+    installs: Arc<Installs>,
     state: RefCell<Verified>,
 }
 
@@ -154,26 +155,18 @@ impl PageFileMap {
     fn new(
         file: File,
         length_pages: Arc<AtomicU64>,
-        installs: Arc<AtomicU64>,
+        installs: Arc<Installs>,
     ) -> io::Result<PageFileMap> {
-        let mut reserved_bytes = RESERVED_BYTES;
-        let map = loop {
-            match map(&file, reserved_bytes) {
-                Ok(map) => break map,
-                // Where address space is limited, half as much may still be had.
-                Err(_) if RESERVED_BYTES_MIN < reserved_bytes => reserved_bytes /= 2,
-                Err(error) => return Err(error),
-            }
-        };
-        fault_signal::watch(map.as_ptr(), reserved_bytes);
+        let mapped = MappedFile::new(file)?;
+        fault_signal::watch(mapped.map.as_ptr(), mapped.map.len());
         let state = RefCell::new(Verified::default());
-        Ok(PageFileMap { map, file, length_pages, installs, state })
+        Ok(PageFileMap { mapped, length_pages, installs, state })
     }
 
     /// Whether the pages were verified. Pages put there by a transfer were not: after one, nothing
     /// counts that was verified before it.
     fn is_verified(&self, first: u64, count: u32) -> bool {
-        let installs = self.installs.load(Ordering::Acquire);
+        let installs = self.installs.count.load(Ordering::Acquire);
         let mut state = self.state.borrow_mut();
         if state.installs != installs {
             state.installs = installs;
@@ -185,7 +178,7 @@ impl PageFileMap {
     /// Whether the pages lie within the file and the map.
     fn is_within(&self, first: u64, count: u32) -> bool {
         let Some(end) = first.checked_add(u64::from(count)) else { return false };
-        let reserved_pages = (self.map.len() / PAGE_SIZE_BYTES) as u64;
+        let reserved_pages = (self.mapped.map.len() / PAGE_SIZE_BYTES) as u64;
         end <= self.length_pages.load(Ordering::Acquire) && end <= reserved_pages
     }
 
@@ -195,7 +188,7 @@ impl PageFileMap {
         let mut scratch = std::mem::take(&mut state.scratch);
         scratch.resize(size_bytes, 0);
         let offset = first.0 * PAGE_SIZE_BYTES as u64;
-        let read = self.file.read_exact_at(&mut scratch, offset);
+        let read = self.mapped.file.read_exact_at(&mut scratch, offset);
         let found = read.ok().map(|()| checksum(&scratch));
         scratch.truncate(SCRATCH_KEPT_BYTES_MAX);
         scratch.shrink_to(SCRATCH_KEPT_BYTES_MAX);
@@ -206,12 +199,6 @@ impl PageFileMap {
         }
         Err(Corruption { page: first, count, expected, found })
     }
-}
-
-/// Reserves address space over the file, read-only. What is read through it is bounded by
-/// `is_within`; that is tested by `what_lies_beyond_the_file`.
-fn map(file: &File, size_bytes: usize) -> io::Result<MmapRaw> {
-    MmapOptions::new().len(size_bytes).no_reserve_swap().map_raw_read_only(file)
 }
 
 impl PageMap for PageFileMap {
@@ -230,12 +217,13 @@ impl PageMap for PageFileMap {
         }
         let offset = usize::try_from(first.0).expect("within the map") * PAGE_SIZE_BYTES;
         let size_bytes = count as usize * PAGE_SIZE_BYTES;
-        assert!(offset + size_bytes <= self.map.len());
+        let map = &self.mapped.map;
+        assert!(offset + size_bytes <= map.len());
         // SAFETY: the range lies within the map (asserted) and within the file (`is_within`; the
         // file never gets shorter, point 3), the map lives as long as `self`, and nothing writes
         // these pages while the reference lives (point 2). Breaches of 2 are caught by the engine's
         // `forget` assertions, of 3 by `what_lies_beyond_the_file_is_an_error_not_a_signal`.
-        Ok(unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(offset), size_bytes) })
+        Ok(unsafe { std::slice::from_raw_parts(map.as_ptr().add(offset), size_bytes) })
     }
 
     fn forget(&self, first: PageNumber, count: u32) {
@@ -249,20 +237,44 @@ impl PageMap for PageFileMap {
     fn release(&self, first: PageNumber, count: u64) {
         let offset = usize::try_from(first.0).expect("within the map") * PAGE_SIZE_BYTES;
         let size_bytes = usize::try_from(count).expect("within the map") * PAGE_SIZE_BYTES;
-        assert!(offset + size_bytes <= self.map.len());
+        assert!(offset + size_bytes <= self.mapped.map.len());
         // SAFETY: the map is shared and read-only, so what is dropped is read from the file again;
         // the engine names free pages only, to which no reference lives (point 2).
         let advised = unsafe {
-            self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, size_bytes)
+            self.mapped.map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, size_bytes)
         };
         // Memory that is not let go is a cost, not a fault.
         drop(advised);
+    }
+
+    fn will_need(&self, first: PageNumber, count: u64) {
+        let Some(end) = first.0.checked_add(count) else { return };
+        if end <= self.length_pages.load(Ordering::Acquire) {
+            let (offset, length) =
+                (first.0 * PAGE_SIZE_BYTES as u64, count * PAGE_SIZE_BYTES as u64);
+            // What is not read ahead is read when it is used.
+            let _ = fadvise(&self.mapped.file, offset, NonZeroU64::new(length), Advice::WillNeed);
+        }
+    }
+
+    fn refresh(&mut self) {
+        let mut exchange = self.installs.exchange.lock().expect("a panic ends the process");
+        *exchange = match std::mem::take(&mut *exchange) {
+            Exchange::Coming(mapped) => {
+                self.length_pages.store(mapped.length_pages, Ordering::Release);
+                fault_signal::watch(mapped.map.as_ptr(), mapped.map.len());
+                self.state.get_mut().bits.clear();
+                // No reference into the old map lives: `self` is borrowed for this alone.
+                Exchange::Going(std::mem::replace(&mut self.mapped, mapped))
+            }
+            other => other,
+        };
     }
 }
 
 impl Drop for PageFileMap {
     fn drop(&mut self) {
-        fault_signal::forget(self.map.as_ptr());
+        fault_signal::forget(self.mapped.map.as_ptr());
     }
 }
 
@@ -307,10 +319,12 @@ pub enum PageOrder {
         /// Number of the sync.
         number: u64,
     },
-    /// Copy runs of pages from the side file to their places, and sync.
+    /// Put runs of pages from the side file into their places, durably.
     Install {
         /// First page and count of each, ascending.
         runs: Vec<(u64, u64)>,
+        /// Pages of the checkpoint that is in the side file, if that has all that belongs to one.
+        whole_pages: Option<u64>,
     },
     /// Delete the side file.
     SideDiscard,
@@ -343,7 +357,7 @@ pub enum PageReport {
 pub struct PageWorker {
     file: File,
     length_pages: Arc<AtomicU64>,
-    installs: Arc<AtomicU64>,
+    installs: Arc<Installs>,
     side: SideFile,
 }
 
@@ -408,14 +422,35 @@ impl PageWorker {
         self.file.sync_data().map_err(|error| Fault::Pages { what: "sync", first, error })
     }
 
-    fn install(&mut self, runs: &[(u64, u64)]) -> Result<(), Fault> {
-        let end = self.side.copy_to(&self.file, runs)?;
-        self.sync(2)?;
-        if !runs.is_empty() {
-            self.length_pages.fetch_max(end, Ordering::Release);
+    fn install(&mut self, received: Received<'_>) -> Result<(), Fault> {
+        match self.side.install(&self.file, received)? {
+            Placed::Copied { end } if received.runs.is_empty() => assert!(end == 2),
+            Placed::Copied { end } => {
+                self.length_pages.fetch_max(end, Ordering::Release);
+            }
+            Placed::Renamed(file) => {
+                let mapped = file.try_clone().and_then(MappedFile::new);
+                let mapped = mapped.map_err(|error| {
+                    let what = "map of what was received";
+                    Fault::Pages { what, first: 2, error }
+                })?;
+                self.file = file;
+                // The map takes it when the store is opened again.
+                *self.exchange() = Exchange::Coming(mapped);
+            }
         }
-        self.installs.fetch_add(1, Ordering::Release);
+        self.installs.count.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    fn exchange(&self) -> MutexGuard<'_, Exchange> {
+        self.installs.exchange.lock().expect("a panic ends the process")
+    }
+
+    /// Ends what was the page file before another one took its place, on this thread.
+    fn end_old_file(&self) {
+        let old = self.exchange().take_going();
+        drop(old);
     }
 
     fn punch(&self, first: u64, pages: u64) -> Result<(), Fault> {
@@ -474,12 +509,13 @@ impl Worker for PageWorker {
                 self.side.sync()?;
                 Some(PageReport::SideSynced { number })
             }
-            PageOrder::Install { runs } => {
-                self.install(&runs)?;
+            PageOrder::Install { runs, whole_pages } => {
+                self.install(Received { runs: &runs, whole_pages })?;
                 Some(PageReport::Installed)
             }
             PageOrder::SideDiscard => {
                 self.side.discard()?;
+                self.end_old_file();
                 None
             }
         })
@@ -557,15 +593,10 @@ fn render_fault(line: &mut [u8; 128], page: Option<usize>) -> usize {
     size
 }
 
-/// Address space reserved: as much as a page file may ever grow to.
-const RESERVED_BYTES: usize = 1 << 40;
-const RESERVED_BYTES_MIN: usize = 1 << 32;
 /// Pages and runs written in one call: within what the kernel takes.
 const NEIGHBOURS_MAX: usize = 256;
 /// A run longer than this is read into memory that is given back.
 const SCRATCH_KEPT_BYTES_MAX: usize = 64 << 10;
-/// The side file is called as the page file with this at the end.
-const SIDE_SUFFIX: &str = ".side";
 
 #[cfg(test)]
 mod tests {
@@ -667,7 +698,7 @@ mod tests {
         assert_eq!(synced, Some(PageReport::SideSynced { number: 8 }));
         // The old pages serve until the order to install.
         assert_eq!(file.map.pages(PageNumber(2), 4, checksum(&old)).unwrap(), &old[..]);
-        let order = PageOrder::Install { runs: vec![(2, 4), (20, 4)] };
+        let order = PageOrder::Install { runs: vec![(2, 4), (20, 4)], whole_pages: None };
         assert_eq!(file.worker.work(order).unwrap(), Some(PageReport::Installed));
         let error = file.map.pages(PageNumber(2), 4, checksum(&old)).unwrap_err();
         assert_eq!(error.found, Some(checksum(&new)));
@@ -679,6 +710,38 @@ mod tests {
         let mut side = file.path.clone().into_os_string();
         side.push(".side");
         assert!(!std::path::Path::new(&side).exists());
+    }
+
+    #[test]
+    fn a_whole_state_is_shown_through_a_map_of_its_own_once_the_store_is_opened_again() {
+        let mut file = opened();
+        let (old, new) = (page(1, 30), page(2, 20));
+        file.worker.work(PageOrder::Write { pages: vec![(2, Arc::clone(&old))] }).unwrap();
+        // 22 pages in all, a directory behind them.
+        for (first, bytes) in [(2, Arc::clone(&new)), (22, page(0, 1))] {
+            file.worker.work(PageOrder::SideWrite { first, bytes }).unwrap();
+        }
+        file.worker.work(PageOrder::SideSync { number: 1 }).unwrap();
+        let order = PageOrder::Install { runs: vec![(2, 20)], whole_pages: Some(22) };
+        assert_eq!(file.worker.work(order).unwrap(), Some(PageReport::Installed));
+        let meta = PageOrder::Meta { interval: 9, slot: 1, bytes: page(5, 1) };
+        file.worker.work(meta).unwrap();
+        // Discarded before the map took it, it would be lost.
+        assert_eq!(file.worker.work(PageOrder::SideDiscard).unwrap(), None);
+        assert!(file.map.is_within(2, 30), "the old one is still there, and its length");
+        file.map.refresh();
+        assert_eq!(file.map.pages(PageNumber(2), 20, checksum(&new)).unwrap(), &new[..]);
+        assert!(!file.map.is_within(2, 30));
+        assert_eq!(file.worker.work(PageOrder::SideDiscard).unwrap(), None);
+        assert!(matches!(*file.worker.exchange(), Exchange::None), "the old one has ended");
+        // It grows as any page file does, and a start finds it.
+        file.worker.work(PageOrder::Write { pages: vec![(22, Arc::clone(&old))] }).unwrap();
+        assert_eq!(file.map.pages(PageNumber(22), 30, checksum(&old)).unwrap(), &old[..]);
+        file.map.refresh();
+        assert_eq!(file.map.pages(PageNumber(2), 20, checksum(&new)).unwrap(), &new[..]);
+        let (map, _, meta) = open(&file.path).unwrap();
+        assert_eq!(meta[1].as_deref(), Some(&page(5, 1)[..]));
+        assert_eq!(map.pages(PageNumber(2), 20, checksum(&new)).unwrap(), &new[..]);
     }
 
     #[test]

@@ -264,7 +264,7 @@ impl<M: PageMap> Replica<M> {
                 for (first, bytes) in found {
                     fx.push(Effect::SideWrite { first, bytes });
                 }
-                fx.push(Effect::PagesInstall { runs });
+                fx.push(Effect::PagesInstall { runs, whole_pages: None });
             }
         }
         fx.wake_at(self.now_us + RETRY_US);

@@ -121,7 +121,9 @@ impl<M: PageMap> Replica<M> {
         }
         if installing.stage == Stage::Recorded {
             installing.stage = Stage::Copying;
-            fx.push(Effect::PagesInstall { runs: installing.directory.runs.clone() });
+            let directory = &installing.directory;
+            let whole_pages = Some(directory.meta().page_count);
+            fx.push(Effect::PagesInstall { runs: directory.runs.clone(), whole_pages });
         }
     }
 

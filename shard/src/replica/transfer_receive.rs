@@ -33,9 +33,10 @@ const REQUEST_RUNS_MAX: usize = 16;
 const REQUESTS_MAX: usize = 16;
 /// Pages of the walk in one step: each may be read and compared with its checksum.
 const WALK_PAGES_MAX: usize = 512;
-/// Bytes written to the side file after which they are synced: little at a time, for the sake of
-/// who else writes to this disk.
-const SYNC_SIZE_BYTES: usize = 1 << 20;
+/// Bytes written to the side file after which they are synced. The driver writes them back as they
+/// come, so a sync finds little to do; but each one is a commit of the file system's journal, for
+/// which the log's writes wait as well.
+const SYNC_SIZE_BYTES: usize = 8 << 20;
 /// Bytes in the side file that are not known to be synced; nothing more is asked for above.
 const UNSYNCED_SIZE_BYTES_MAX: usize = 32 << 20;
 

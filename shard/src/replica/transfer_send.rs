@@ -115,7 +115,23 @@ impl<M: PageMap> Replica<M> {
         }
         let index = self.checkpoint.durable().index;
         self.figures.on_pages_wanted(member, index, self.now_us);
+        self.announce(&pages);
         self.sending.requests.push_back(Request { connection, sequence, pages });
+    }
+
+    /// What waits for its turn is fetched from the disk meanwhile, not when it is read: who reads a
+    /// page that is not in memory holds up everything else of this core.
+    fn announce(&self, pages: &[PageWanted]) {
+        let map = self.engine.store().map();
+        let mut rest = pages.iter().map(|run| (run.first.0, u64::from(run.count))).peekable();
+        while let Some((first, mut count)) = rest.next() {
+            while let Some((_, more)) =
+                rest.next_if(|(next, _)| Some(*next) == first.checked_add(count))
+            {
+                count = count.saturating_add(more);
+            }
+            map.will_need(engine::page::map::PageNumber(first), count);
+        }
     }
 
     /// A connection for transfers ended, and it was not this member that received by it.
