@@ -137,7 +137,7 @@ impl<M: PageMap> Shard<M> {
             home.replica.set_wal_full(home.wal.is_full());
             home.replica.step(now_us, &mut home.wal, &mut home.peers, metrics, fx);
             home.wal.maybe_write(now_us, metrics, fx);
-            home.replica.tell_members(&mut home.peers);
+            home.replica.tell_members(&mut home.peers, fx);
             let news = home.replica.leader_news();
             self.front.context.observe_leader(news);
             self.tell_cores(news, fx);

@@ -5,9 +5,10 @@ use engine::api::{PutRequest, RangeRequest};
 use net::peer::{NotAppended, PeerMessage, Purpose, Refusal};
 use net::wire::{Answer, ClusterRequest, Request};
 use raft::{Body, EntryId, ReplicaId, Role, Term, Verdict};
+use shard::config::Origin;
 use tests::sim::member::{SimMember, Storage};
 
-use super::group::{Group, id_of};
+use super::group::{Group, founders, id_of, url_of};
 use super::scripted::{
     MEMBER, Scripted, accepted, append, entry_id, hello_of, start, vote_request,
 };
@@ -223,6 +224,63 @@ fn replication_membership_2_a_removed_member_is_not_let_in_again() {
     assert_eq!(voters(&mut group, leader), 2);
     let complaints = group.member(follower).complaints.join("\n");
     assert!(complaints.contains("removed"), "{complaints}");
+}
+
+#[test]
+fn replication_membership_2_who_lagged_when_it_was_removed_hears_of_it() {
+    let mut group = Group::serving(3);
+    let (leader, follower) = (group.leader().unwrap(), group.follower());
+    let mut client = group.connect(leader);
+    // It is sent as much as may be under way, and the entry of its removal is not in it.
+    group.deafen(follower, true);
+    let value = vec![b'v'; 1 << 20];
+    let is_behind = |group: &mut Group| {
+        let status = group.member(leader).raft_status();
+        let lags = |peer: &raft::PeerStatus| {
+            peer.id == ReplicaId(id_of(follower)) && peer.next <= status.last.index
+        };
+        status.peers.iter().any(lags)
+    };
+    for _ in 0..200 {
+        let request = PutRequest { key: b"a", value: &value, ..PutRequest::default() };
+        group.call(leader, &mut client, &Request::Put(request)).expect("two are a quorum");
+        if is_behind(&mut group) {
+            break;
+        }
+    }
+    assert!(is_behind(&mut group), "the window has no end");
+    let remove = ClusterRequest::MemberRemove { id: id_of(follower) };
+    group.call(leader, &mut client, &remove).expect("the removal is made");
+    group.deafen(follower, false);
+    group.run_until("it ends", |group| group.member(follower).is_over);
+}
+
+#[test]
+fn replication_membership_1_a_follower_does_not_judge_how_far_a_learner_is() {
+    let mut group = Group::new(4);
+    for slot in 0..3 {
+        group.configs[slot].origin = Origin::Founder { members: founders(3) };
+        group.start(slot);
+    }
+    group.run_until("three serve", |group| (0..3).all(|slot| group.member(slot).is_serving));
+    let follower = group.follower();
+    let mut client = group.connect(follower);
+    let url = url_of(3);
+    let add = ClusterRequest::MemberAdd { is_learner: true, peer_urls: vec![&url] };
+    let id = match group.call(follower, &mut client, &add).expect("there is room") {
+        (_, Answer::MemberAdd { id, .. }) => id,
+        other => panic!("nobody was added: {other:?}"),
+    };
+    let promote = ClusterRequest::MemberPromote { id };
+    let refused = group.call(follower, &mut client, &promote).expect_err("it was never started");
+    assert!(refused.message.contains("in sync with leader"), "{}", refused.message);
+    group.configs[3].member_id = id;
+    group.configs[3].origin = Origin::Joiner { members: founders(3) };
+    group.start(3);
+    group.run_until("it serves", |group| group.member(3).is_serving);
+    group.advance(1_000_000);
+    group.call(follower, &mut client, &promote).expect("it holds all there is");
+    assert_eq!(voters(&mut group, follower), 4);
 }
 
 #[test]

@@ -171,6 +171,20 @@ impl Peers {
         }
     }
 
+    /// Ends the connections of members that were removed. Nothing is sent to them any more, so one
+    /// that lagged would wait for ever; when it dials again it is told.
+    pub fn part_from(&mut self, removed_ids: &[u64], fx: &mut Effects) {
+        let is_removed =
+            |link: &Link| link.member.is_some_and(|id| removed_ids.binary_search(&id).is_ok());
+        let parted = self.links.iter().filter(|(_, link)| is_removed(link));
+        let parted: Vec<_> = parted.map(|(connection, _)| *connection).collect();
+        for connection in parted {
+            // What it is still told may spare it the way by a refusal.
+            self.flush_link(connection, fx);
+            self.close(connection, fx);
+        }
+    }
+
     /// A connection came in by the peers' door.
     pub fn on_accepted(&mut self, connection: ConnectionId, fx: &mut Effects) {
         if LINKS_MAX <= self.links.len() {

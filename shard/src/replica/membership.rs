@@ -54,7 +54,8 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// Who is to be connected: the members as applied, before that those of the beginning.
-    pub fn tell_members(&mut self, peers: &mut Peers) {
+    /// Who was removed is parted from.
+    pub fn tell_members(&mut self, peers: &mut Peers, fx: &mut Effects) {
         if !std::mem::take(&mut self.are_members_new) {
             return;
         }
@@ -65,6 +66,7 @@ impl<M: PageMap> Replica<M> {
         }
         let urls = self.members.iter().map(|member| (member.id, member.peer_urls.as_slice()));
         peers.set_members(urls);
+        peers.part_from(&self.removed_ids, fx);
     }
 
     /// Members that were removed, ascending.
@@ -225,7 +227,9 @@ impl<M: PageMap> Replica<M> {
         let Some(change) = change_of(&command) else {
             unreachable!("a change of the configuration was decoded before");
         };
-        if let ConfigurationChange::Change { steps, .. } = &change
+        // Only a leader knows how far a learner is.
+        if self.is_leader()
+            && let ConfigurationChange::Change { steps, .. } = &change
             && let [ChangeStep::AddVoter(id)] = steps[..]
             && self.raft.configuration().learners.contains(&id)
             && !self.is_learner_ready(id)
