@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use super::durable::{Maker, Truth, is_key_value};
 use super::history::{Call, Complaint, History, NEVER_US, Outcome};
-use crate::model::failure::{COMPACTED, LEASE_EXISTS, LEASE_NOT_FOUND, TOO_MANY_REQUESTS};
+use crate::model::failure::{COMPACTED, LEARNER, LEASE_EXISTS, LEASE_NOT_FOUND, TOO_MANY_REQUESTS};
 use crate::model::store::FIRST_REVISION;
 use crate::model::{Failure, Request};
 
@@ -139,7 +139,7 @@ fn verify_refusal(
     history: &History,
     truth: &Truth,
 ) -> Result<(), Complaint> {
-    let others = [COMPACTED, LEASE_NOT_FOUND, LEASE_EXISTS, TOO_MANY_REQUESTS];
+    let others = [COMPACTED, LEASE_NOT_FOUND, LEASE_EXISTS, LEARNER, TOO_MANY_REQUESTS];
     if others.iter().any(|known| failure.is(*known)) || !is_store_request(&call.request) {
         return Ok(());
     }

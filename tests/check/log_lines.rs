@@ -18,6 +18,22 @@ const EXPECTED: &[(Excuse, &str)] = &[
     // Whether it is served in the end is for others to judge.
     (Excuse::Rot, "no entry is applied: a broken page was found on no other member"),
     (Excuse::Rot, "a broken page was found on no other member"),
+    (Excuse::Turnover, "the member has been permanently removed from the cluster"),
+];
+
+/// Who was removed, whose directory was wiped, who is dialed at the address of either, and a hello
+/// that was on its way when its sender was started again, are turned away for these reasons and no
+/// other.
+const TURNED_AWAY: &[&str] = &[
+    "refused a peer's connection",
+    "a peer refused the connection",
+    "a peer's answer is another's",
+];
+const REASONS: &[(Excuse, &str)] = &[
+    (Excuse::Turnover, "\"Removed"),
+    (Excuse::Turnover, "\"Birth"),
+    (Excuse::Turnover, "\"NotMe"),
+    (Excuse::LateHello, "\"Incarnation"),
 ];
 
 /// What may excuse a line.
@@ -28,6 +44,10 @@ pub enum Excuse {
     LostBytes,
     /// Bits change on a disk.
     Rot,
+    /// Members come and go.
+    Turnover,
+    /// The sender of a hello was started again while it was on its way.
+    LateHello,
 }
 
 /// Judges one line.
@@ -57,7 +77,11 @@ fn check_with(
     let is_excused = |(excuse, beginning): &(Excuse, &str)| {
         excuses.contains(excuse) && message.starts_with(beginning)
     };
-    if level == LogLevel::Warn && expected.iter().any(is_excused) {
+    let is_turned_away = TURNED_AWAY.iter().any(|beginning| message.starts_with(beginning))
+        && REASONS.iter().any(|(excuse, reason)| {
+            excuses.contains(excuse) && fields.iter().any(|(_, value)| value.starts_with(reason))
+        });
+    if level == LogLevel::Warn && (is_turned_away || expected.iter().any(is_excused)) {
         return Ok(());
     }
     Err(Complaint::new(CHECK, format!("member {member}: {level:?} {message} {fields:?}")))
@@ -77,6 +101,13 @@ mod tests {
         judge(LogLevel::Warn, "anything", &[Excuse::LostBytes]).expect_err("unexpected");
         judge(LogLevel::Warn, "peer 2 is gone", &[Excuse::LostBytes]).expect("excused");
         judge(LogLevel::Warn, "peer 2 is gone", &[]).expect_err("nothing excuses it");
+        let turned_away = |reason: &str| {
+            let fields = [("reason", reason.to_string())];
+            let line = ("refused a peer's connection", &fields[..]);
+            check_with(&[], 1, LogLevel::Warn, line, &[Excuse::Turnover])
+        };
+        turned_away("\"Removed\"").expect("excused");
+        turned_away("\"Cluster { cluster_id: 3 }\"").expect_err("no reason");
         judge(LogLevel::Error, "peer 2 is gone", &[Excuse::LostBytes]).expect_err("an error");
     }
 }

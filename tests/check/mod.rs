@@ -11,6 +11,7 @@ pub mod history;
 pub mod leases;
 pub mod linearizable;
 pub mod log_lines;
+pub mod members;
 pub mod raft_log;
 pub mod replicas;
 pub mod search;

@@ -55,5 +55,7 @@ pub const FUTURE_REVISION: (u32, &str) =
 pub const LEASE_NOT_FOUND: (u32, &str) = (5, "etcdserver: requested lease not found");
 /// The id is taken.
 pub const LEASE_EXISTS: (u32, &str) = (9, "etcdserver: lease already exists");
+/// Nothing was done: a learner does not serve this.
+pub const LEARNER: (u32, &str) = (9, "etcdserver: rpc not supported for learner");
 /// Nothing was done: too much is under way.
 pub const TOO_MANY_REQUESTS: (u32, &str) = (8, "etcdserver: too many requests");

@@ -42,14 +42,14 @@ impl Client for Admin {
             return;
         }
         if self.line.is_apart() {
-            let member = self.random.slot(scene.members);
+            let member = scene.somebody(&mut self.random);
             self.line.connect(member, scene.now_us, wishes);
         } else if self.is_waiting || self.line.is_overdue(scene.now_us) {
             // The next one is asked elsewhere.
             self.line.hang_up(wishes);
             self.draw_next(scene.now_us);
         } else if self.line.is_open() {
-            let target_id = founder(self.random.slot(scene.members)).id;
+            let target_id = founder(scene.somebody(&mut self.random)).id;
             let request = ClusterRequest::MoveLeader { target_id };
             scene.trace.say(Level::Faults, scene.now_us, || format!("asks for {request:?}"));
             self.line.session().request(&request).expect("it is small");

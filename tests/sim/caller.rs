@@ -146,7 +146,7 @@ impl Client for Caller {
         let is_late = oldest
             .is_some_and(|slot| scene.history.calls[*slot].invoked_us + PATIENCE_US < scene.now_us);
         // In the end each member is asked by somebody.
-        let own = self.number % scene.members;
+        let own = scene.present[self.number % scene.present.len()];
         let is_elsewhere = Phase::Quiet <= scene.phase
             && self.member != own
             && self.open.is_empty()
@@ -157,7 +157,7 @@ impl Client for Caller {
         }
         if self.line.is_apart() {
             self.member = match scene.phase {
-                Phase::Faults | Phase::Calm => self.random.slot(scene.members),
+                Phase::Faults | Phase::Calm => scene.somebody(&mut self.random),
                 Phase::Quiet | Phase::Probing => own,
             };
             self.line.connect(self.member, scene.now_us, wishes);

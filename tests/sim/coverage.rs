@@ -12,6 +12,7 @@ pub enum Sight {
     Kill,
     PowerCut,
     DiskError,
+    DiskFull,
     Checkpoint,
     SegmentRecycled,
     SegmentDeleted,
@@ -23,14 +24,24 @@ pub enum Sight {
     FrameRotten,
     PageRotten,
     PageRepaired,
+    VoterAdded,
+    LearnerAdded,
+    LearnerPromoted,
+    MemberRemoved,
+    LeaderRemoved,
+    RemovedEnded,
+    ChangeRefused,
+    DirectoryWiped,
+    BirthRefused,
 }
 
 /// Their names, in the same order.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 25] = [
     "elections",
     "kills",
     "power cuts",
     "disk errors",
+    "disks full",
     "checkpoints",
     "segments recycled",
     "segments deleted",
@@ -42,6 +53,15 @@ const NAMES: [&str; 15] = [
     "frames rotten",
     "pages rotten",
     "pages repaired",
+    "voters added",
+    "learners added",
+    "learners promoted",
+    "members removed",
+    "of them leaders",
+    "removed processes ended",
+    "changes of members refused",
+    "directories wiped",
+    "second births refused",
 ];
 
 /// How often each was seen.
@@ -72,6 +92,11 @@ impl Coverage {
             }
             "installed the state of the cluster" => self.add(Sight::Install),
             "a broken page was repaired from another member" => self.add(Sight::PageRepaired),
+            "refused a peer's connection"
+                if fields.iter().any(|(_, value)| value == "\"Birth\"") =>
+            {
+                self.add(Sight::BirthRefused);
+            }
             "the WAL is mended" => self.add(Sight::LogMended),
             _ => {}
         }

@@ -13,8 +13,9 @@ use super::ambush::Ambush;
 use super::coverage::Sight;
 use super::network::Host;
 use super::plan::FaultKind;
+use super::process::Standing;
 use super::queue::Happening;
-use super::sectors::Survival;
+use super::sectors::{SECTOR_SIZE_BYTES, Survival};
 use super::session::Phase;
 use super::trace::Level;
 use super::world::World;
@@ -38,7 +39,7 @@ impl World {
         }
         self.schedule_fault(number);
         let kind = self.plan.faults[number].0;
-        let slot = self.random.slot(self.members.len());
+        let slot = *self.random.pick(&self.present);
         self.trace.mix(self.now_us, 6, (number as u64) << 32 | slot as u64, &[]);
         self.trace.say(Level::Faults, self.now_us, || format!("{kind:?} at member {slot}"));
         match kind {
@@ -52,7 +53,9 @@ impl World {
                 }
             }
             FaultKind::PowerCut => self.cut_power(slot),
-            FaultKind::Blackout => (0..self.members.len()).for_each(|slot| self.cut_power(slot)),
+            FaultKind::Blackout => {
+                self.present.clone().into_iter().for_each(|slot| self.cut_power(slot));
+            }
             FaultKind::Stop => self.tell(slot, Input::ShutdownRequested),
             FaultKind::Pause => {
                 let for_us = self.random.between(1_000, 3 * self.plan.election_timeout_us);
@@ -77,6 +80,10 @@ impl World {
                 }
             }
             FaultKind::IoError => self.members[slot].is_disk_failing = true,
+            FaultKind::FullDisk => {
+                let for_us = self.random.between(100_000, 6_000_000);
+                self.members[slot].full_until_us = self.now_us + for_us;
+            }
             FaultKind::Throttle => {
                 let rate = *self.random.pick(&[0, 20, 200, 2_000]);
                 self.network.travel.rate_bytes_per_ms = rate;
@@ -123,14 +130,26 @@ impl World {
     /// A write or sync fails: part of it may have happened, and the process ends.
     pub(super) fn fail_disk(&mut self, slot: usize, effect: Effect) {
         let permille = self.random.between(0, 1_001);
-        if let Effect::WalWrite(write) = effect {
-            let file = self.members[slot].disk.segment_mut(write.segment);
-            file.write(write.offset_bytes, write.buffer.as_bytes());
-            file.lose_power(Survival::Each { permille }, &mut self.random);
+        match effect {
+            Effect::WalWrite(write) => {
+                let file = self.members[slot].disk.segment_mut(write.segment);
+                file.write(write.offset_bytes, write.buffer.as_bytes());
+                file.lose_power(Survival::Each { permille }, &mut self.random);
+            }
+            Effect::PageWrite { first, bytes } => self.write_short(slot, first, &bytes),
+            Effect::MetaWrite { slot: place, bytes, .. } => self.write_short(slot, place, &bytes),
+            _ => {}
         }
         self.coverage.add(Sight::DiskError);
         self.trace.say(Level::Faults, self.now_us, || format!("member {slot}'s disk failed"));
         self.kill(slot);
+    }
+
+    /// A write of pages breaks off: so many of its sectors were written.
+    fn write_short(&mut self, slot: usize, first: u64, bytes: &[u8]) {
+        let sectors = bytes.len() / SECTOR_SIZE_BYTES;
+        let written = self.random.slot(sectors + 1) * SECTOR_SIZE_BYTES;
+        self.members[slot].disk.write_pages(first, &bytes[..written]);
     }
 
     /// The process ends; what it wrote stays readable, what was on its way may have arrived.
@@ -178,7 +197,8 @@ impl World {
 
     /// A process starts, unless one runs.
     pub(super) fn start(&mut self, slot: usize) {
-        if self.members[slot].process.is_some() {
+        let member = &self.members[slot];
+        if member.process.is_some() || member.standing == Standing::Gone {
             return;
         }
         let judged = self.read_disk(slot);
@@ -207,6 +227,7 @@ impl World {
             member.slow_disk = (0, 0);
             member.slow_wal = (0, 0);
             member.is_disk_failing = false;
+            member.full_until_us = 0;
             member.is_doomed = false;
             member.is_doomed_at_head = false;
             if let Some(process) = &mut member.process {
@@ -220,6 +241,9 @@ impl World {
     /// What the disks hold in the end.
     pub(super) fn read_disks(&mut self) -> Result<(), Complaint> {
         (0..self.members.len()).try_for_each(|slot| {
+            if self.members[slot].standing == Standing::Gone {
+                return Ok(());
+            }
             if !self.plan.may_rot(slot) {
                 trees::check(slot as u64, self.members[slot].disk.map_pages())?;
             }

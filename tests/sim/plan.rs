@@ -35,6 +35,8 @@ pub enum FaultKind {
     SlowDisk,
     /// One write or sync fails: the process ends.
     IoError,
+    /// Nothing more fits on a disk for a while: a process that needs room ends.
+    FullDisk,
     /// The network is slow.
     Throttle,
     /// Blows that belong together, for who leads or is about to; see `ambush`.
@@ -44,7 +46,7 @@ pub enum FaultKind {
 }
 
 /// All kinds.
-pub const KINDS: [FaultKind; 15] = [
+pub const KINDS: [FaultKind; 16] = [
     FaultKind::Kill,
     FaultKind::PowerCut,
     FaultKind::Blackout,
@@ -57,6 +59,7 @@ pub const KINDS: [FaultKind; 15] = [
     FaultKind::BreakAll,
     FaultKind::SlowDisk,
     FaultKind::IoError,
+    FaultKind::FullDisk,
     FaultKind::Throttle,
     FaultKind::Ambush,
     FaultKind::Rot,
@@ -73,6 +76,20 @@ pub struct Shares {
     pub lease: u64,
     pub compact: u64,
     pub mistake: u64,
+}
+
+/// Members come and go, as one operator asks for it.
+#[derive(Clone, Debug)]
+pub struct Turnover {
+    /// Mean time between two changes.
+    pub mean_us: u64,
+    /// Not more members than this.
+    pub members_max: usize,
+    /// Not fewer voters than this.
+    pub voters_min: usize,
+    /// Directories are wiped, one at a time. What was acknowledged by it and one more member has
+    /// then one copy; see `members`.
+    pub has_wipes: bool,
 }
 
 /// See the file's head.
@@ -110,6 +127,10 @@ pub struct Plan {
     pub pipeline: usize,
     /// Mean time between two moves of leadership that are asked for.
     pub move_leader_us: Option<u64>,
+    /// How members come and go, if they do.
+    pub turnover: Option<Turnover>,
+    /// Changes of members that would lose the quorum are refused at the door.
+    pub is_strict_reconfig: bool,
     /// Keys.
     pub keys: usize,
     /// Largest value.
@@ -150,6 +171,7 @@ impl Plan {
             _ => &[(1_000, 50_000), (1_000, 300_000)],
         };
         let election_timeout_us = *random.pick(&[300_000, 1_000_000, 1_000_000, 2_000_000]);
+        let rots = faults.iter().any(|(kind, _)| *kind == FaultKind::Rot);
         Plan {
             seed,
             members,
@@ -168,6 +190,8 @@ impl Plan {
             pipeline: *random.pick(&[1, 1, 2, 8]),
             move_leader_us: (1 < members && random.chance(250))
                 .then(|| random.between(200_000, 4_000_000)),
+            turnover: draw_turnover(random, members, rots),
+            is_strict_reconfig: random.chance(500),
             keys: *random.pick(&[2, 8, 40, 300]),
             value_size_bytes_max,
             shares: draw_shares(random),
@@ -185,6 +209,7 @@ impl Plan {
         let mut plan = Plan::draw(seed, members);
         plan.faults.clear();
         plan.move_leader_us = None;
+        plan.turnover = None;
         plan.fault_us = 60_000_000;
         plan.callers = 4;
         plan.watchers = 2;
@@ -211,6 +236,11 @@ impl Plan {
         plan.log_tail_entries = 5_000;
         plan.wal_segment_size_bytes = 4 << 20;
         plan
+    }
+
+    /// Members that there may be at a time.
+    pub fn members_max(&self) -> usize {
+        self.turnover.as_ref().map_or(self.members, |turnover| turnover.members_max)
     }
 
     /// Whether a member's disk may hold something else than was written there.
@@ -350,6 +380,17 @@ fn needs_peers(kind: FaultKind) -> bool {
             | FaultKind::Ambush
             | FaultKind::Rot
     )
+}
+
+/// What the only disk that rots loses is to be held by another voter, at all times.
+fn draw_turnover(random: &mut Random, members: usize, rots: bool) -> Option<Turnover> {
+    let turnover = Turnover {
+        mean_us: random.between(200_000, 2_000_000),
+        members_max: members + random.between(1, 4) as usize,
+        voters_min: random.between(if rots { 3 } else { 1 }, 4) as usize,
+        has_wipes: random.chance(500) && !rots,
+    };
+    random.chance(300).then_some(turnover)
 }
 
 fn draw_survivals(random: &mut Random) -> Vec<Survival> {

@@ -16,10 +16,25 @@ use super::random::Random;
 use super::rot::Written;
 use super::storage::DiskImage;
 
+/// Whether a member's process is started again when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is.
+    Present,
+    /// It is, under the id of a member whose directory was wiped: nobody may let it in.
+    Impostor,
+    /// Not any more: it was removed, or its directory is gone.
+    Gone,
+}
+
 /// A member.
 pub struct Member {
     /// What it is started with, besides the seed.
     pub config: Config,
+    /// Whether it is started again.
+    pub standing: Standing,
+    /// It said that it was removed.
+    pub is_removed: bool,
     /// What survives its processes.
     pub disk: DiskImage,
     /// Its clock.
@@ -28,6 +43,8 @@ pub struct Member {
     pub process: Option<Process>,
     /// Processes so far.
     pub life: u64,
+    /// When the last one began.
+    pub started_us: u64,
     /// Nobody answers for it, not even to refuse.
     pub has_power: bool,
     /// Syncs take this much longer, until then.
@@ -36,6 +53,8 @@ pub struct Member {
     pub slow_wal: (u64, u64),
     /// WAL writes that are durable, oldest first; the last ones only.
     pub wal_written: VecDeque<Written>,
+    /// The disk has no room until then.
+    pub full_until_us: u64,
     /// The next write or sync fails.
     pub is_disk_failing: bool,
     /// The power goes while the next WAL write is on its way.
@@ -69,20 +88,36 @@ pub struct Process {
 }
 
 impl Member {
-    /// Member number `slot` of a plan, not started yet.
+    /// Founder number `slot` of a plan, not started yet.
     pub fn new(plan: &Plan, slot: usize, random: &mut Random) -> Member {
+        let members = (0..plan.members).map(founder).collect();
+        Member::born(plan, 0, founder(slot), Origin::Founder { members }, random)
+    }
+
+    /// A member with an empty directory, not started yet.
+    pub fn born(
+        plan: &Plan,
+        now_us: u64,
+        own: InitialMember,
+        origin: Origin,
+        random: &mut Random,
+    ) -> Member {
         let skew = plan.clock_skew;
         let rate = super::clock::RATE_ONE - skew + random.between(0, 2 * skew + 1);
         Member {
-            config: config(plan, slot, random),
+            config: config(plan, own, origin, random),
+            standing: Standing::Present,
+            is_removed: false,
             disk: DiskImage::default(),
-            clock: Clock::new(0, random.between(1, 1 << 40), rate),
+            clock: Clock::new(now_us, random.between(1, 1 << 40), rate),
             process: None,
             life: 0,
+            started_us: now_us,
             has_power: true,
             slow_disk: (0, 0),
             slow_wal: (0, 0),
             wal_written: VecDeque::new(),
+            full_until_us: 0,
             is_disk_failing: false,
             is_doomed: false,
             is_doomed_at_head: false,
@@ -96,6 +131,7 @@ impl Member {
     pub fn start(&mut self, now_us: u64, seed: u64) -> Result<(), StartError> {
         assert!(self.process.is_none());
         self.life += 1;
+        self.started_us = now_us;
         self.has_power = true;
         self.is_disk_failing = false;
         self.is_doomed = false;
@@ -135,31 +171,36 @@ pub fn founder(slot: usize) -> InitialMember {
     InitialMember {
         id: 0x100 + slot as u64,
         name: format!("m{slot}"),
-        peer_urls: vec![format!("http://m{slot}:2380")],
+        peer_urls: vec![peer_url(slot)],
     }
 }
 
-/// The member behind a URL as `founder` makes them.
-pub fn member_of_url(url: &str) -> Option<usize> {
+/// The peer URL of a host.
+pub fn peer_url(host: usize) -> String {
+    format!("http://m{host}:2380")
+}
+
+/// The host that a URL as `peer_url` makes them names.
+pub fn host_of(url: &str) -> Option<usize> {
     let host = url.strip_prefix("http://m")?;
     host.split(':').next()?.parse().ok()
 }
 
 /// Members differ in what is theirs alone: apply must not look at it.
-fn config(plan: &Plan, slot: usize, random: &mut Random) -> Config {
-    let founders: Vec<InitialMember> = (0..plan.members).map(founder).collect();
-    let own = founders[slot].clone();
+fn config(plan: &Plan, own: InitialMember, origin: Origin, random: &mut Random) -> Config {
+    let name = &own.name;
     Config {
         cluster_id: 0xc0de,
         member_id: own.id,
         birth_id: random.bits(),
-        origin: Origin::Founder { members: founders },
+        origin,
+        client_urls: vec![format!("http://{name}:2379")],
+        binary_urls: vec![format!("http://{name}:2378")],
         name: own.name,
         peer_urls: own.peer_urls,
-        client_urls: vec![format!("http://m{slot}:2379")],
-        binary_urls: vec![format!("http://m{slot}:2378")],
         learners_max: 1,
         quota_backend_bytes: *random.pick(&[0, -1, 1 << 30]),
+        is_strict_reconfig: plan.is_strict_reconfig,
         heartbeat_interval_us: plan.heartbeat_interval_us,
         election_timeout_us: plan.election_timeout_us,
         watch_progress_interval_us: random.between(1_000_000, 600_000_000),
@@ -179,8 +220,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_lead_back_to_their_members() {
-        assert_eq!(member_of_url(&founder(2).peer_urls[0]), Some(2));
-        assert_eq!(member_of_url("http://elsewhere:2380"), None);
+    fn urls_lead_back_to_their_hosts() {
+        assert_eq!(host_of(&founder(2).peer_urls[0]), Some(2));
+        assert_eq!(host_of("http://elsewhere:2380"), None);
     }
 }

@@ -72,6 +72,10 @@ fn judge(world: &mut World) -> Result<(), Complaint> {
     if let Some(rate_permille_max) = world.plan.clock_rate_permille_max() {
         leases::check(&world.history, rate_permille_max)?;
     }
+    for slot in &world.clients {
+        let Program::Steward(steward) = &slot.program else { continue };
+        world.judge_members(&steward.ledger)?;
+    }
     for slot in &mut world.clients {
         let Program::Watcher(watcher) = &mut slot.program else { continue };
         verify_watcher(watcher, &truth, &marks)?;

@@ -2,8 +2,9 @@
 //!
 //! Invariant: what a client does is a function of what it was told and its own randomness.
 
-use net::wire::{ClientHello, ClientSession, Message};
+use net::wire::{ClientHello, ClientSession, ClusterMember, Message};
 
+use super::coverage::Coverage;
 use super::random::Random;
 use super::trace::Trace;
 use super::workload::Seen;
@@ -26,8 +27,8 @@ pub enum Phase {
 pub struct Scene<'a> {
     /// Now.
     pub now_us: u64,
-    /// How many members there are.
-    pub members: usize,
+    /// Members that there are to talk to, by slot.
+    pub present: &'a [usize],
     /// What goes on.
     pub phase: Phase,
     /// All calls.
@@ -36,6 +37,15 @@ pub struct Scene<'a> {
     pub seen: &'a mut Seen,
     /// For lines.
     pub trace: &'a mut Trace,
+    /// For figures.
+    pub coverage: &'a mut Coverage,
+}
+
+impl Scene<'_> {
+    /// One of the members.
+    pub fn somebody(&self, random: &mut Random) -> usize {
+        *random.pick(self.present)
+    }
 }
 
 /// What a client wants of the world.
@@ -49,6 +59,15 @@ pub enum Wish {
     HangUp,
     /// To be woken at this time.
     Wake(u64),
+    /// Processes for all members of a list.
+    Enroll(Vec<ClusterMember>),
+    /// The directory of a member wiped, if these are the members and nobody else needs it.
+    Wipe {
+        /// Whose.
+        id: u64,
+        /// The members.
+        expected: Vec<u64>,
+    },
 }
 
 /// A program that talks to members.

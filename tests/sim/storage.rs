@@ -80,7 +80,10 @@ impl DiskImage {
     /// The page file as a process maps it.
     pub fn map_pages(&self) -> HeapPages {
         let mut pages = HeapPages::new();
-        *pages.bytes_mut() = self.pages.contents();
+        let mut bytes = self.pages.contents();
+        // A write that broke off may have left part of a page at the end.
+        bytes.truncate(bytes.len() / PAGE_SIZE_BYTES * PAGE_SIZE_BYTES);
+        *pages.bytes_mut() = bytes;
         pages
     }
 

@@ -12,13 +12,14 @@ use shard::input::{ConnectionId, Input};
 
 use super::coverage::Sight;
 use super::plan::FaultKind;
-use super::process::Process;
+use super::process::{Member, Process};
 use super::queue::Happening;
 use super::rot::Written;
 use super::session::Phase;
 use super::trace::Level;
 use super::world::World;
 use crate::check::bounds::Bound;
+use crate::check::log_lines::Excuse;
 use crate::check::{Complaint, log_lines, trees};
 
 impl World {
@@ -43,12 +44,19 @@ impl World {
                 self.tell(slot, Input::MetricsRead { token, text: b"metrics\n".to_vec() });
             }
             Effect::Serve => {
+                let judged = self.judge_impostor(slot, true);
+                self.complain(judged);
                 self.process_mut(slot).is_serving = true;
                 self.trace.say(Level::Faults, self.now_us, || format!("member {slot} serves"));
             }
             Effect::Stop => {
                 self.trace.say(Level::Faults, self.now_us, || format!("member {slot} stopped"));
                 self.end_process(slot, false);
+                self.start_later(slot);
+            }
+            Effect::EndProcess if self.members[slot].is_removed => {
+                self.end_process(slot, false);
+                self.on_removed_ended(slot);
                 self.start_later(slot);
             }
             Effect::EndProcess => {
@@ -65,6 +73,10 @@ impl World {
 
     fn submit_to_disk(&mut self, slot: usize, life: u64, effect: Effect) {
         if self.members[slot].is_disk_failing {
+            return self.fail_disk(slot, effect);
+        }
+        if self.now_us < self.members[slot].full_until_us && self.needs_room(slot, &effect) {
+            self.coverage.add(Sight::DiskFull);
             return self.fail_disk(slot, effect);
         }
         let member = slot;
@@ -118,6 +130,21 @@ impl World {
         };
         let sync_us = self.sync_us(slot);
         self.queue.push(self.now_us + sync_us, happening);
+    }
+
+    /// Whether a file has to grow for it.
+    fn needs_room(&mut self, slot: usize, effect: &Effect) -> bool {
+        let disk = &mut self.members[slot].disk;
+        match effect {
+            Effect::WalSegmentPrepare { origin, .. } => *origin == SegmentOrigin::Fresh,
+            Effect::PageWrite { first, bytes } => {
+                disk.pages_mut().size_bytes() < first * PAGE_SIZE_BYTES as u64 + bytes.len() as u64
+            }
+            Effect::SideWrite { first, bytes } => {
+                disk.side_mut().size_bytes() < first * PAGE_SIZE_BYTES as u64 + bytes.len() as u64
+            }
+            _ => false,
+        }
     }
 
     /// A completion of the disk.
@@ -271,12 +298,32 @@ impl World {
             format!("member {slot} says {level:?} {message} {fields:?}")
         });
         self.coverage.on_log(message, fields);
+        if message == REMOVED {
+            self.on_removal_told(slot);
+        }
         if message == "role changed" {
+            let judged = self.judge_impostor(slot, false);
+            self.complain(judged);
             self.judge_roles(slot);
             self.spring_ambush(slot);
         }
-        let judged = log_lines::check(slot as u64, level, message, fields, &self.excuses);
+        let mut excuses = self.excuses.clone();
+        if self.has_late_hello(fields) {
+            excuses.push(Excuse::LateHello);
+        }
+        let judged = log_lines::check(slot as u64, level, message, fields, &excuses);
         self.complain(judged);
+    }
+
+    /// Whether the hello of a life that is over may still be on its way from the member of a line.
+    fn has_late_hello(&self, fields: &[(&'static str, String)]) -> bool {
+        let is_of = |member: &Member| {
+            let id = format!("\"{:x}\"", member.config.member_id);
+            fields.iter().any(|(name, value)| *name == "remote-peer-id" && *value == id)
+        };
+        let member = self.members.iter().find(|member| is_of(member));
+        let since_us = member.map(|member| self.now_us - member.started_us);
+        since_us.is_some_and(|since_us| since_us < LATE_US_MAX)
     }
 
     /// A role changed: who leads must hold all that was committed in earlier terms.
@@ -300,6 +347,10 @@ impl World {
     }
 }
 
+/// What a member says that was removed.
+const REMOVED: &str = "the member has been permanently removed from the cluster";
+/// What a member sent may arrive so long after its end: links outlive it for a while.
+const LATE_US_MAX: u64 = 10_000_000;
 /// How long unsent bytes hold up a close.
 const CLOSE_US_MAX: u64 = 1_000_000;
 /// Of the states that are put in place, so many meet a power cut where there are any.

@@ -152,7 +152,7 @@ impl Client for Watcher {
             return self.lose(scene, wishes);
         }
         if self.line.is_apart() {
-            let member = self.random.slot(scene.members);
+            let member = scene.somebody(&mut self.random);
             self.line.connect(member, scene.now_us, wishes);
         } else if self.line.is_open() {
             // A member that is cut off says nothing: move on now and then.

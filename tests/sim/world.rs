@@ -14,10 +14,11 @@ use super::caller::Caller;
 use super::coverage::Coverage;
 use super::network::{End, Host, LinkId, Network};
 use super::plan::{FaultKind, Plan};
-use super::process::{Member, member_of_url};
+use super::process::{Member, founder};
 use super::queue::{Happening, Queue};
 use super::random::Random;
 use super::session::{Client, Phase, Scene, Wish};
+use super::steward::Steward;
 use super::trace::{Level, Trace};
 use super::watcher::Watcher;
 use super::workload::{Seen, Workload};
@@ -44,6 +45,7 @@ pub enum Program {
     Caller(Box<Caller>),
     Watcher(Box<Watcher>),
     Admin(Box<Admin>),
+    Steward(Box<Steward>),
 }
 
 /// See the file's head.
@@ -56,6 +58,8 @@ pub struct World {
     pub(super) network: Network,
     /// The members.
     pub members: Vec<Member>,
+    /// Those that are there to be talked to, by slot; in the end those that belong to the cluster.
+    pub present: Vec<usize>,
     /// The clients; the first one is the watch of everything.
     pub clients: Vec<ClientSlot>,
     /// All calls.
@@ -89,7 +93,8 @@ impl World {
     /// A world at its beginning.
     pub fn new(plan: Plan, trace: Trace) -> World {
         let mut random = Random::new(plan.seed);
-        let members = (0..plan.members).map(|slot| Member::new(&plan, slot, &mut random)).collect();
+        let members: Vec<Member> =
+            (0..plan.members).map(|slot| Member::new(&plan, slot, &mut random)).collect();
         let network = Network::new(plan.travel.clone(), random.fork());
         let clients = make_clients(&plan, &mut random);
         let mut excuses = Vec::new();
@@ -99,10 +104,14 @@ impl World {
         if plan.has(FaultKind::Rot) {
             excuses.push(Excuse::Rot);
         }
+        if plan.turnover.is_some() {
+            excuses.push(Excuse::Turnover);
+        }
         let mut world = World {
             now_us: 0,
             queue: Queue::default(),
             network,
+            present: (0..plan.members).collect(),
             members,
             clients,
             history: History::default(),
@@ -162,7 +171,7 @@ impl World {
             let Some(status) = status else { return format!("member {slot} does not run") };
             format!(
                 "member {slot} is {:?} of term {}, leader {:x}, log {} to {}, commit {}, \
-                 applied {}, on disk {:?}",
+                 applied {}, on disk {:?}, knows {:x?}",
                 status.role,
                 status.term.0,
                 status.leader.map_or(0, |leader| leader.0),
@@ -170,7 +179,8 @@ impl World {
                 status.last.index.0,
                 status.commit.0,
                 status.applied.0,
-                self.log_ends.get(&slot)
+                self.log_ends.get(&slot),
+                status.peers.iter().map(|peer| (peer.id.0, peer.matched.0)).collect::<Vec<_>>()
             )
         };
         let described: Vec<String> = self.members.iter().enumerate().map(describe).collect();
@@ -180,7 +190,9 @@ impl World {
     /// A member that the most advanced one cannot bring up by entries, in the end.
     pub fn left_behind(&self) -> Option<usize> {
         let (first, _) = self.log_ends.values().max_by_key(|(_, last)| *last)?;
-        let is_behind = |(_, (_, last)): &(&usize, &(u64, u64))| last + 1 < *first;
+        let is_behind = |(slot, (_, last)): &(&usize, &(u64, u64))| {
+            self.present.contains(slot) && last + 1 < *first
+        };
         self.log_ends.iter().find(is_behind).map(|(slot, _)| *slot)
     }
 
@@ -419,8 +431,7 @@ impl World {
         if self.members[slot].alive(life).is_none() {
             return;
         }
-        let target = member_of_url(url).filter(|target| *target < self.members.len());
-        let Some(target) = target else {
+        let Some(target) = self.slot_at(url) else {
             let failure = DialFailure::Unreachable;
             return self.tell(slot, Input::DialFailed { dial, failure });
         };
@@ -487,16 +498,18 @@ impl World {
         let mut wishes = std::mem::take(&mut self.wishes);
         let mut scene = Scene {
             now_us: self.now_us,
-            members: self.plan.members,
+            present: &self.present,
             phase: self.phase,
             history: &mut self.history,
             seen: &mut self.seen,
             trace: &mut self.trace,
+            coverage: &mut self.coverage,
         };
         match &mut self.clients[client].program {
             Program::Caller(caller) => act(&mut **caller, &mut scene, &mut wishes),
             Program::Watcher(watcher) => act(&mut **watcher, &mut scene, &mut wishes),
             Program::Admin(admin) => act(&mut **admin, &mut scene, &mut wishes),
+            Program::Steward(steward) => act(&mut **steward, &mut scene, &mut wishes),
         }
         for wish in wishes.drain(..) {
             self.grant(client, wish);
@@ -526,6 +539,8 @@ impl World {
                 }
             }
             Wish::Wake(at_us) => self.wake_client(client, at_us),
+            Wish::Enroll(list) => self.enroll(&list),
+            Wish::Wipe { id, expected } => self.maybe_wipe(client, id, &expected),
         }
     }
 
@@ -544,6 +559,9 @@ impl World {
         self.trace.say(Level::Faults, self.now_us, || format!("now {next:?}"));
         if next == Phase::Calm {
             self.end_faults();
+        }
+        if next == Phase::Quiet {
+            self.settle_members();
         }
         self.queue.push(self.now_us + for_us, Happening::Phase);
     }
@@ -568,7 +586,12 @@ fn make_clients(plan: &Plan, random: &mut Random) -> Vec<ClientSlot> {
     if let Some(mean_us) = plan.move_leader_us {
         clients.push(slot(Program::Admin(Box::new(Admin::new(random.fork(), mean_us)))));
     }
-    for caller in 0..plan.callers.max(plan.members) {
+    if let Some(turnover) = plan.turnover.clone() {
+        let founders: Vec<u64> = (0..plan.members).map(|slot| founder(slot).id).collect();
+        let steward = Steward::new(random.fork(), turnover, &founders);
+        clients.push(slot(Program::Steward(Box::new(steward))));
+    }
+    for caller in 0..plan.callers.max(plan.members_max()) {
         let size_max = plan.value_size_bytes_max;
         let workload = Workload::new(caller as u64 + 1, plan.keys, size_max, plan.shares.clone());
         let (least_us, most_us) = plan.think_us;
