@@ -79,9 +79,7 @@ impl World {
     /// A member says that it was removed.
     pub(super) fn on_removal_told(&mut self, slot: usize) {
         self.members[slot].is_removed = true;
-        let process = self.members[slot].process.as_ref();
-        let status = process.and_then(|process| process.shard.raft_status());
-        if status.is_some_and(|status| status.role == Role::Leader) {
+        if self.members[slot].is_leading {
             self.coverage.add(Sight::LeaderRemoved);
         }
     }

@@ -35,6 +35,8 @@ pub struct Member {
     pub standing: Standing,
     /// It said that it was removed.
     pub is_removed: bool,
+    /// It said that it leads, and nothing else since.
+    pub is_leading: bool,
     /// What survives its processes.
     pub disk: DiskImage,
     /// Its clock.
@@ -108,6 +110,7 @@ impl Member {
             config: config(plan, own, origin, random),
             standing: Standing::Present,
             is_removed: false,
+            is_leading: false,
             disk: DiskImage::default(),
             clock: Clock::new(now_us, random.between(1, 1 << 40), rate),
             process: None,
@@ -132,6 +135,7 @@ impl Member {
         assert!(self.process.is_none());
         self.life += 1;
         self.started_us = now_us;
+        self.is_leading = false;
         self.has_power = true;
         self.is_disk_failing = false;
         self.is_doomed = false;

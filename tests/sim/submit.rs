@@ -302,6 +302,8 @@ impl World {
             self.on_removal_told(slot);
         }
         if message == "role changed" {
+            self.members[slot].is_leading =
+                fields.iter().any(|(name, value)| *name == "role" && value == "\"Leader\"");
             let judged = self.judge_impostor(slot, false);
             self.complain(judged);
             self.judge_roles(slot);
