@@ -8,6 +8,7 @@
 //! last one.
 
 use super::map::{PAGE_SIZE_BYTES, PageNumber};
+use std::hint::black_box;
 use std::sync::Arc;
 
 /// Images by the number of their first page.
@@ -17,6 +18,8 @@ pub(super) struct Arena {
     bytes: u64,
     /// Memory of pages that were let go.
     spare: Vec<Arc<[u8]>>,
+    /// New pages for which the allocator holds memory ready.
+    foreseen_pages: usize,
 }
 
 #[derive(Debug)]
@@ -101,7 +104,22 @@ impl Arena {
     /// Memory for one page, with any content, if some was kept. Nobody else has it.
     pub fn take_spare(&mut self) -> Option<Arc<[u8]>> {
         // What a plan still shares is not ours yet: it is let go.
-        self.spare.pop().filter(|page| Arc::strong_count(page) == 1)
+        let spare = self.spare.pop().filter(|page| Arc::strong_count(page) == 1);
+        if spare.is_none() {
+            self.foresee_pages();
+        }
+        spare
+    }
+
+    /// A thread's heap grows by what is missing, which for pages is one at a time, each by a call of
+    /// the system. What was taken and given back stays with the heap: so it grows in strides.
+    fn foresee_pages(&mut self) {
+        if self.foreseen_pages == 0 {
+            self.foreseen_pages = STRIDE_PAGES;
+            let stride = Vec::<u8>::with_capacity(STRIDE_PAGES * (PAGE_SIZE_BYTES + SHARED_BYTES));
+            drop(black_box(stride));
+        }
+        self.foreseen_pages -= 1;
     }
 
     /// Gives back the memory of all but so many pages.
@@ -128,8 +146,13 @@ fn place(page: PageNumber) -> (usize, usize) {
     (page.0 as usize / CHUNK_PAGES, page.0 as usize % CHUNK_PAGES)
 }
 
+/// New pages for which memory is had at once: below what allocators give straight back (128 KiB).
+const STRIDE_PAGES: usize = 28;
+/// What sharing and the allocator add to a page.
+const SHARED_BYTES: usize = 32;
+
 /// Pages of one chunk of the table: few, since the pages of an interval may lie far apart.
 const CHUNK_PAGES: usize = 32;
 
-/// Memory of single pages that is kept: 64 MiB.
-const SPARE_PAGES_MAX: usize = 16 << 10;
+/// Memory of single pages that is kept: an interval's and some more, 128 MiB.
+const SPARE_PAGES_MAX: usize = 32 << 10;
