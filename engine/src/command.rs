@@ -156,6 +156,19 @@ pub fn proposal_id(entry: &[u8]) -> Result<ProposalId, Malformed> {
     take_header(&mut reader).map(|(_, proposal)| proposal)
 }
 
+/// The key of an entry that is a put, without looking at the rest of it.
+pub fn put_key(entry: &[u8]) -> Option<&[u8]> {
+    let mut reader = Reader { rest: entry };
+    let (kind, _) = take_header(&mut reader).ok()?;
+    if kind != KIND_PUT {
+        return None;
+    }
+    // Flags and lease stand before it.
+    reader.u8().ok()?;
+    reader.i64().ok()?;
+    reader.bytes().ok()
+}
+
 /// Reads an entry. The command borrows from `entry`.
 pub fn decode(entry: &[u8]) -> Result<(ProposalId, Command<'_>), Malformed> {
     let mut reader = Reader { rest: entry };

@@ -207,3 +207,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_key_of_a_put_is_read_alone_and_of_nothing_else() {
+    for command in samples() {
+        let entry = encoded(&command);
+        let key = match &command {
+            Command::Put(put) => Some(put.key),
+            _ => None,
+        };
+        assert_eq!(put_key(&entry), key);
+    }
+    let put = PutRequest { key: b"key", value: b"v", ..Default::default() };
+    let entry = encoded(&Command::Put(put));
+    let key_end = entry.len() - 4 - put.value.len();
+    for size in 0..entry.len() {
+        assert_eq!(put_key(&entry[..size]), (key_end <= size).then_some(&b"key"[..]));
+    }
+}

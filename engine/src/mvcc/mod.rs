@@ -6,6 +6,7 @@
 //! from the newest version and goes back by undo records, all of them newer than R and so never
 //! compacted.
 
+pub(crate) mod approach;
 pub mod budget;
 pub(crate) mod compaction;
 pub(crate) mod deletion;

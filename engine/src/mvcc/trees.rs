@@ -372,13 +372,10 @@ impl<M: PageMap> Trees<M> {
         if depth < CHAIN_JUMP_DEPTH_MIN {
             return Ok(Chain { depth, jump: None, next_jump: None });
         }
-        if let (Some(near), Some(far)) = (before.jump, before.next_jump) {
-            assert!(far.depth < near.depth && near.depth < before.depth);
-            if before.depth - near.depth == near.depth - far.depth {
-                let compacted = far.at.main < self.compact_revision;
-                let next_jump = if compacted { None } else { self.record(far.at)?.jump };
-                return Ok(Chain { depth, jump: Some(far), next_jump });
-            }
+        if let Some(far) = before.equal_stretches() {
+            let compacted = far.at.main < self.compact_revision;
+            let next_jump = if compacted { None } else { self.record(far.at)?.jump };
+            return Ok(Chain { depth, jump: Some(far), next_jump });
         }
         let jump = Some(Link { at: replaced.at, depth: before.depth });
         Ok(Chain { depth, jump, next_jump: before.jump })

@@ -67,6 +67,16 @@ pub struct Chain {
     pub next_jump: Option<Link>,
 }
 
+impl Chain {
+    /// Where its jump's jump leads, if both go over equally many changes: a version behind it jumps
+    /// there at once.
+    pub fn equal_stretches(&self) -> Option<Link> {
+        let (near, far) = (self.jump?, self.next_jump?);
+        assert!(far.depth < near.depth && near.depth < self.depth);
+        (self.depth - near.depth == near.depth - far.depth).then_some(far)
+    }
+}
+
 /// A value's bytes, or where they lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueRef<'a> {

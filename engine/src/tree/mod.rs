@@ -9,6 +9,7 @@
 //! Floors: `change` and `trim` find what is to be changed (`search`) and change a page; `regroup`
 //! moves cells between pages where one is too full or too empty.
 
+mod approach;
 mod change;
 pub mod cursor;
 mod regroup;
@@ -18,6 +19,7 @@ pub mod verify;
 
 pub use crate::page::meta::Tree;
 pub use crate::page::node::{Mark, Summary};
+pub use approach::APPROACH_KEYS_MAX;
 pub use search::Place;
 pub use trim::Trimmed;
 

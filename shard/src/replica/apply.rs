@@ -28,6 +28,7 @@ impl<M: PageMap> Replica<M> {
             return;
         }
         let mut budget = WorkBudget::new(self.work_units_left);
+        let mut approached = 0;
         while self.engine.is_applying() || !self.committed.is_empty() {
             if self.rewind.is_some() {
                 return;
@@ -43,6 +44,11 @@ impl<M: PageMap> Replica<M> {
             if !self.may_apply_on(metrics) {
                 break;
             }
+            if approached == 0 {
+                approached =
+                    self.engine.approach(self.committed.iter().map(|entry| &entry.data[..]));
+            }
+            approached -= 1;
             let entry = self.committed.pop_front().expect("checked above");
             self.apply_entry(&entry, &mut budget, metrics, fx);
         }
