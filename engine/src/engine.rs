@@ -353,11 +353,12 @@ impl<M: PageMap> Engine<M> {
     /// Begins a range that may take several steps.
     pub fn range_start(&self, request: &RangeRequest<'_>) -> Result<RangeRead, Reject> {
         let at = resolve_revision(request.revision, self.revision, self.compact_revision())?;
-        Ok(RangeRead::new(request, at))
+        Ok(RangeRead::new(request, at, self.revision))
     }
 
     /// Goes on with it. Overtaken by compaction, a read at the newest revision of which nothing was
-    /// taken yet starts again, any other is refused. The answer's revision is the store's.
+    /// taken yet starts again, any other is refused. The answer's revision is the store's when it
+    /// began.
     pub fn range_step(
         &self,
         read: &mut RangeRead,

@@ -502,9 +502,14 @@ fn a_read_under_way_keeps_its_revision_while_keys_change() {
         replica.put(&[b'k', slot], b"old");
     }
     let request = RangeRequest { limit: 20, ..all() };
+    let began = replica.engine.revision();
     let mut read = replica.engine.range_start(&request).unwrap();
-    let mut budget = WorkBudget::new(1);
-    assert_eq!(replica.engine.range_step(&mut read, &mut budget).unwrap(), Ok(Step::More));
+    let older = RangeRequest { revision: 50, ..all() };
+    let mut pinned = replica.engine.range_start(&older).unwrap();
+    for read in [&mut read, &mut pinned] {
+        let mut budget = WorkBudget::new(1);
+        assert_eq!(replica.engine.range_step(read, &mut budget).unwrap(), Ok(Step::More));
+    }
     for slot in 0..60_u8 {
         replica.put(&[b'k', slot], b"new");
         replica.put(&[b'm', slot], b"new");
@@ -515,6 +520,11 @@ fn a_read_under_way_keeps_its_revision_while_keys_change() {
     let Ok(Step::Done(response)) = step else { panic!("the read is done") };
     assert_eq!((response.kvs.len(), response.count, response.more), (20, 60, true));
     assert!(response.kvs.iter().all(|kv| kv.value == b"old"));
+    // Who lists and then watches from behind the revision told hears all that came meanwhile.
+    assert_eq!(response.revision, began);
+    let step = replica.engine.range_step(&mut pinned, &mut WorkBudget::unlimited()).unwrap();
+    let Ok(Step::Done(response)) = step else { panic!("the read is done") };
+    assert_eq!((response.kvs.len(), response.revision), (49, began));
 }
 
 #[test]

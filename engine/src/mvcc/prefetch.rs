@@ -147,7 +147,7 @@ impl<M: PageMap> Walk<'_, M> {
             return Ok(self.end_part());
         };
         let read = self.run.range.take();
-        let mut read = read.unwrap_or_else(|| Box::new(RangeRead::new(range, at)));
+        let mut read = read.unwrap_or_else(|| Box::new(RangeRead::new(range, at, self.revision)));
         let step = read.step(self.trees, self.revision, self.budget)?;
         if matches!(step, Ok(crate::engine::Step::More)) {
             read.take_chunk();

@@ -22,6 +22,9 @@ pub struct RangeRead {
     request: OwnedRange,
     /// Revision read at.
     at: i64,
+    /// The newest revision when it began, which the answer tells: what a client that watches from
+    /// behind it would miss is in the answer.
+    told: i64,
     /// Whether the client named the revision or has part of the answer: then it stays.
     pinned: bool,
     /// The client has part of the answer.
@@ -106,8 +109,9 @@ pub(crate) fn successor(key: &[u8]) -> Vec<u8> {
 }
 
 impl RangeRead {
-    /// A read at a revision that was resolved.
-    pub(crate) fn new(request: &RangeRequest<'_>, at: i64) -> RangeRead {
+    /// A read at a revision that was resolved, while `current` is the newest.
+    pub(crate) fn new(request: &RangeRequest<'_>, at: i64, current: i64) -> RangeRead {
+        assert!(at <= current);
         let sort = match (request.sort_order, request.sort_target) {
             (SortOrder::None | SortOrder::Ascend, SortTarget::Key) => None,
             (SortOrder::Descend, _) => Some(SortOrder::Descend),
@@ -130,6 +134,7 @@ impl RangeRead {
             is_taken: false,
             request: owned,
             at,
+            told: current,
             phase: Phase::Gather,
             kvs: KvList::default(),
             sorted: Vec::new(),
@@ -140,7 +145,7 @@ impl RangeRead {
             later_delta: 0,
             next_event: Position::default(),
         };
-        read.start(at);
+        read.start();
         read
     }
 
@@ -165,8 +170,7 @@ impl RangeRead {
         Some(std::mem::take(&mut self.kvs))
     }
 
-    fn start(&mut self, at: i64) {
-        self.at = at;
+    fn start(&mut self) {
         self.phase = if self.request.count_only { Phase::CountChoice } else { Phase::Gather };
         self.next_key.clear();
         self.next_key.extend_from_slice(&self.request.key);
@@ -174,10 +178,10 @@ impl RangeRead {
         self.sorted.clear();
         self.sorted_size_bytes = 0;
         (self.kept, self.matched, self.more, self.later_delta) = (0, 0, false, 0);
-        self.next_event = Position::first_of(at + 1);
+        self.next_event = Position::first_of(self.at + 1);
     }
 
-    /// One slice. `current` is the newest revision, for the answer's header and a new start.
+    /// One slice. `current` is the newest revision, for a new start.
     ///
     /// # Errors
     /// A page is broken. Once it is mended the same read goes on with the next slice, unless a part
@@ -193,15 +197,16 @@ impl RangeRead {
             if self.pinned {
                 return Ok(Err(Reject::Compacted));
             }
-            self.start(current);
+            (self.at, self.told) = (current, current);
+            self.start();
         }
         let is_done = self.advance(trees, budget);
         if is_done.is_err() && !self.is_taken {
             // What the slice gathered before it met the page would be gathered twice.
-            self.start(self.at);
+            self.start();
         }
         Ok(Ok(match is_done? {
-            true => Step::Done(self.finish(current)),
+            true => Step::Done(self.finish()),
             false => Step::More,
         }))
     }
@@ -460,7 +465,7 @@ impl RangeRead {
         Ok(())
     }
 
-    fn finish(&mut self, current: i64) -> RangeResponse {
+    fn finish(&mut self) -> RangeResponse {
         self.sort_and_cut();
         self.sorted_size_bytes = 0;
         for row in self.sorted.drain(..) {
@@ -476,7 +481,7 @@ impl RangeRead {
         }
         assert!(self.kvs.len() as i64 <= self.matched);
         RangeResponse {
-            revision: current,
+            revision: self.told,
             kvs: std::mem::take(&mut self.kvs),
             more: self.more,
             count: self.matched,

@@ -227,7 +227,7 @@ impl OpRun {
             return Ok(true);
         }
         let at = if 0 < range.revision { range.revision } else { current };
-        let mut read = self.range.take().unwrap_or_else(|| RangeRead::new(range, at));
+        let mut read = self.range.take().unwrap_or_else(|| RangeRead::new(range, at, current));
         let step = read.step(trees, current, budget)?;
         match step.expect("the revision was checked, and nothing compacts inside of an entry") {
             Step::Done(response) => {

@@ -60,7 +60,8 @@ impl TxnRead {
         while let Some(op) = ops.get(self.answers.len()) {
             let range = range_of(op);
             let at = if 0 < range.revision { range.revision } else { self.revision };
-            let mut read = self.range.take().unwrap_or_else(|| RangeRead::new(range, at));
+            let mut read =
+                self.range.take().unwrap_or_else(|| RangeRead::new(range, at, self.revision));
             match read.step(trees, self.revision, budget)? {
                 Err(reject) => return Ok(Err(reject)),
                 Ok(Step::Done(response)) => self.answers.push(ResponseOp::Range(response)),
