@@ -22,7 +22,7 @@ use crate::message::{Answer, LeaderNews, Message, REMOTE_CORE};
 use crate::metrics::{Histogram, MethodLabels, Metrics, Scalar};
 use crate::peers::{Peers, Roll};
 use crate::replica::{
-    ChosenCheckpoint, DEFAULT_GROUP, RecoveredGroup, Replica, StartError, choose_checkpoint,
+    CheckpointChoice, DEFAULT_GROUP, RecoveredGroup, Replica, StartError, choose_checkpoint,
     reply_of,
 };
 use crate::session::{Context, Front};
@@ -74,14 +74,9 @@ impl<M: PageMap> Shard<M> {
         now_us: u64,
     ) -> Result<Shard<M>, StartError> {
         assert!(config.core == OWNER);
-        let ChosenCheckpoint { meta, broken_first } = choose_checkpoint(meta_pages)?;
-        let has_checkpoint = meta.is_some() || broken_first.is_some();
+        let chosen = choose_checkpoint(meta_pages);
+        let has_checkpoint = !matches!(chosen, CheckpointChoice::NoneYet);
         let (start, group, are_notes_lost) = recover_wal(&config, source, has_checkpoint)?;
-        if let Some(broken) = broken_first
-            && !group.is_whole_log()
-        {
-            return Err(StartError::Meta(broken));
-        }
         let incarnation = start.run.0;
         let mut wal = ShardWal::new(Writer::new(start), config.is_log_retained);
         wal.add_group(DEFAULT_GROUP, group.last_index, group.hard_state);
@@ -93,7 +88,7 @@ impl<M: PageMap> Shard<M> {
         let replica = Replica::recover(
             config.clone(),
             map,
-            meta,
+            chosen,
             group,
             incarnation,
             has_met_others,

@@ -13,6 +13,7 @@ const EXPECTED: &[(Excuse, &str)] = &[
     (Excuse::LostBytes, "closing a peer's connection: what came is not the protocol"),
     (Excuse::Rot, "the WAL is damaged"),
     (Excuse::Rot, "a page that the start needs is broken"),
+    (Excuse::Rot, "the store is lost"),
     (Excuse::Rot, "a broken page was repaired from another member"),
     (Excuse::Rot, "the member starts from the state of another one"),
     // Whether it is served in the end is for others to judge.

@@ -2,6 +2,7 @@
 //! the others have dropped is not either, goes on from another member's state.
 
 use engine::engine::Engine;
+use engine::page::heap::HeapPages;
 use engine::page::map::PAGE_SIZE_BYTES;
 use engine::page::meta::choose_meta;
 use engine::wal::recovery::recover;
@@ -108,6 +109,22 @@ fn starts_over(storage: impl Fn(&Storage) -> Storage) {
 #[test]
 fn replication_damage_1_a_hole_that_nobody_fills_any_more_is_replaced_by_a_state() {
     starts_over(with_a_hole);
+}
+
+#[test]
+fn replication_damage_3_a_member_whose_meta_pages_are_broken_is_given_a_state() {
+    starts_over(|storage| {
+        let mut storage = storage.clone();
+        for slot in 0..2 {
+            storage.pages.bytes_mut()[slot * PAGE_SIZE_BYTES + 8] ^= 1;
+        }
+        storage
+    });
+}
+
+#[test]
+fn replication_damage_3_a_member_whose_page_file_is_gone_is_given_a_state() {
+    starts_over(|storage| Storage { pages: HeapPages::default(), ..storage.clone() });
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Fault model (replication.md, Damage 2): one member of the run, so that the others hold an intact
 //! copy of every committed entry, and hard states on a quorum. One bit in a frame at a time, so that
 //! one copy of its directory stays; never in the newest frames, since what no later frame tells to be
-//! synced cannot be told from a write that a power cut tore; any bit of any page but the meta pages.
+//! synced cannot be told from a write that a power cut tore; any bit of any page.
 //! Source: storage.md, WAL rule 3; issue 5, item 6.
 
 use engine::page::map::PAGE_SIZE_BYTES;
@@ -19,7 +19,8 @@ const NEWEST_WRITES: usize = 4;
 const WRITES_MAX: usize = 256;
 /// The head of a frame, and in small ones all that is not padding.
 const HEAD_SIZE_BYTES: u64 = 600;
-/// A member needs one of them whole, which its checkpoints see to.
+/// Of the pages that rot, so many are meta pages.
+const META_PERMILLE: u64 = 150;
 const META_PAGES: u64 = 2;
 
 /// A WAL write that is durable: where it lies.
@@ -59,7 +60,10 @@ impl World {
         if count <= META_PAGES {
             return;
         }
-        let page = self.random.between(META_PAGES, count);
+        let page = match self.random.chance(META_PERMILLE) {
+            true => self.random.between(0, META_PAGES),
+            false => self.random.between(META_PAGES, count),
+        };
         let offset_bytes =
             page * PAGE_SIZE_BYTES as u64 + self.random.between(0, PAGE_SIZE_BYTES as u64);
         pages.flip_bit(offset_bytes, self.random.slot(8) as u32);

@@ -288,6 +288,7 @@ impl Mending {
             Err(_) => self.rest.get(&index.0).map(|entry| entry.term),
         };
         LogSight {
+            base: self.restored.log_base.index,
             last: self.last,
             commit: self.restored.hard_state.commit,
             terms: [term(index), term(index.next())],

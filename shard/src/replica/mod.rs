@@ -69,7 +69,7 @@ use transfer_send::Sending;
 use watches::Watches;
 
 pub use recovery::StartError;
-pub(crate) use recovery::{ChosenCheckpoint, RecoveredGroup, choose_checkpoint};
+pub(crate) use recovery::{CheckpointChoice, RecoveredGroup, choose_checkpoint};
 
 /// The default keyspace's group.
 pub(crate) const DEFAULT_GROUP: u64 = 1;

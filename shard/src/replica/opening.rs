@@ -1,8 +1,10 @@
-//! A start that meets broken pages: they are fetched from the other members, then it goes on.
+//! A start that meets broken pages, or has no store at all: what it lacks is fetched from the other
+//! members, then it goes on.
 //!
 //! Every start reads the freelist, the roots, and the records of alarms, members and leases. While
-//! one of these pages is broken this replica takes no part in Raft, neither votes nor answers an
-//! append: for the others it is a member that is down, which is safe by itself. Invariants: nothing
+//! one of these pages is broken, or the meta pages are, this replica takes no part in Raft, neither
+//! votes nor answers an append: for the others it is a member that is down, which is safe by itself.
+//! A store that is lost whole is replaced by another member's (`start_over`). Invariants: nothing
 //! reads the store before it is open; who has never met another member is refused the start as
 //! before, since nobody could be asked. Source: storage.md, "Reading through the map" 1 and 4;
 //! replication.md, Damage 3.
@@ -22,15 +24,23 @@ use super::{DEFAULT_GROUP, Replica};
 use crate::config::Config;
 use crate::effect::{Effect, Effects, LogLevel};
 
-/// A start that waits for pages.
+/// A start that waits.
 pub(super) struct Opening {
-    meta: Meta,
+    lack: Lack,
     /// What the WAL holds; taken when the store is open.
     group: Option<RecoveredGroup>,
     incarnation: u64,
-    /// The page met last.
-    broken: Corruption,
     is_told: bool,
+    /// When another member's state is asked for, where nothing less would do.
+    next_ask_us: u64,
+}
+
+/// What it waits for.
+pub(super) enum Lack {
+    /// The page met last, of a checkpoint.
+    Page { meta: Box<Meta>, page: Corruption },
+    /// Everything: why.
+    Store(String),
 }
 
 /// What a replica is made of besides its store.
@@ -41,14 +51,35 @@ pub(super) struct Consensus {
 }
 
 impl Opening {
-    /// A start whose store could not be opened because of `broken`.
-    pub fn new(meta: Meta, group: RecoveredGroup, incarnation: u64, broken: Corruption) -> Opening {
-        Opening { meta, group: Some(group), incarnation, broken, is_told: false }
+    /// A start whose store could not be opened.
+    pub fn new(lack: Lack, group: RecoveredGroup, incarnation: u64) -> Opening {
+        Opening { lack, group: Some(group), incarnation, is_told: false, next_ask_us: 0 }
     }
 
-    /// The interval of the checkpoint whose pages are broken.
+    /// The interval of the checkpoint that would be whole but for some pages; 0 is none.
     pub fn interval(&self) -> u64 {
-        self.meta.interval
+        match &self.lack {
+            Lack::Page { meta, .. } => meta.interval,
+            Lack::Store(_) => 0,
+        }
+    }
+
+    fn tell(&mut self, fx: &mut Effects) {
+        if std::mem::replace(&mut self.is_told, true) {
+            return;
+        }
+        let (message, field) = match &self.lack {
+            Lack::Page { page, .. } => (
+                "a page that the start needs is broken: asking the other members for it",
+                ("page", page.page.0.to_string()),
+            ),
+            Lack::Store(why) => (
+                "the store is lost: asking the other members for theirs",
+                ("reason", format!("\"{why}\"")),
+            ),
+        };
+        let message = message.to_string();
+        fx.push(Effect::Log { level: LogLevel::Warn, message, fields: vec![field] });
     }
 
     /// What the log holds at an index.
@@ -116,23 +147,31 @@ fn reopen<M: PageMap>(engine: &mut Engine<M>, meta: &Meta) -> Result<(), OpenErr
 }
 
 impl<M: PageMap> Replica<M> {
-    /// One more step of a start that waits for pages.
+    /// One more step of a start that waits.
     pub(super) fn run_opening(&mut self, fx: &mut Effects) {
         let Some(opening) = &mut self.opening else { return };
-        if !std::mem::replace(&mut opening.is_told, true) {
-            let fields = vec![("page", opening.broken.page.0.to_string())];
-            let message = "a page that the start needs is broken: asking the other members for it";
-            let message = message.to_string();
-            fx.push(Effect::Log { level: LogLevel::Warn, message, fields });
+        opening.tell(fx);
+        if matches!(opening.lack, Lack::Store(_)) {
+            if opening.next_ask_us <= self.now_us {
+                opening.next_ask_us = self.now_us + ASK_AGAIN_US;
+                self.want_state_of_others();
+            }
+            return fx.wake_at(self.now_us + ASK_AGAIN_US);
         }
-        if self.page_repair.is_needed() || self.is_installing() {
-            return;
+        if !self.page_repair.is_needed() && !self.is_installing() {
+            self.go_on_opening(fx);
         }
-        let mut opening = self.opening.take().expect("just looked at");
-        match reopen(&mut self.engine, &opening.meta) {
+    }
+
+    fn go_on_opening(&mut self, fx: &mut Effects) {
+        let mut opening = self.opening.take().expect("the caller looked at it");
+        let Lack::Page { meta, page } = &mut opening.lack else {
+            unreachable!("a store that is lost is replaced")
+        };
+        match reopen(&mut self.engine, meta) {
             Ok(()) => {}
             Err(OpenError::Corruption(corruption)) => {
-                opening.broken = corruption;
+                *page = corruption;
                 self.opening = Some(opening);
                 let is_mended = self.on_broken_page(&corruption, Need::Apply);
                 assert!(is_mended, "there is room for what a start needs");
@@ -141,7 +180,7 @@ impl<M: PageMap> Replica<M> {
             Err(error) => return self.refuse_start(&StartError::Pages(error), fx),
         }
         let group = opening.group.take().expect("it is taken once");
-        if let Err(error) = self.go_on_from(&opening.meta, group, opening.incarnation) {
+        if let Err(error) = self.go_on_from(meta, group, opening.incarnation) {
             return self.refuse_start(&error, fx);
         }
         self.on_members_changed();
@@ -160,3 +199,6 @@ impl<M: PageMap> Replica<M> {
         fx.push(Effect::EndProcess);
     }
 }
+
+/// Another member's state is asked for this often, while none comes.
+const ASK_AGAIN_US: u64 = 1_000_000;

@@ -31,7 +31,7 @@ use super::look_ahead::LookAhead;
 use super::membership::configuration_of;
 use super::mending::{EntriesAnswered, Mending};
 use super::messages::Messages;
-use super::opening::{Consensus, Opening, open_store};
+use super::opening::{Consensus, Lack, Opening, open_store};
 use super::page_repair::PageRepair;
 use super::pending::PendingProposals;
 use super::read::Reads;
@@ -214,71 +214,105 @@ impl RecoveredGroup {
 }
 
 /// The checkpoint to start from.
-pub(crate) struct ChosenCheckpoint {
-    /// None before the first one is durable: the log says everything.
-    pub meta: Option<Meta>,
+pub(crate) enum CheckpointChoice {
+    /// Nothing was ever written to the page file: the log says everything.
+    NoneYet,
+    /// The newest one whose meta page is whole.
+    Newest(Box<Meta>),
     /// The first one was torn by a power cut, or broke later: it costs nothing as long as the log
     /// begins at the first entry.
-    pub broken_first: Option<MetaBroken>,
+    FirstBroken(MetaBroken),
+    /// Both meta pages are broken.
+    Broken(MetaBroken),
+}
+
+impl CheckpointChoice {
+    /// The meta page to open the store with, none for an empty one; or why this member's store is
+    /// lost, given what its log holds.
+    fn for_log(self, group: &RecoveredGroup) -> Result<Option<Meta>, StartError> {
+        let meta = match self {
+            CheckpointChoice::NoneYet => None,
+            CheckpointChoice::Newest(meta) => Some(*meta),
+            CheckpointChoice::FirstBroken(_) if group.is_whole_log() => None,
+            CheckpointChoice::FirstBroken(broken) | CheckpointChoice::Broken(broken) => {
+                return Err(StartError::Meta(broken));
+            }
+        };
+        let checkpoint_index = meta.as_ref().map_or(0, |meta| meta.applied_index);
+        if let Some(Install { last, .. }) = group.install
+            && checkpoint_index < last.index
+        {
+            // Whoever opens the files copies what the side file holds before this.
+            return Err(StartError::InstallLost { index: last.index });
+        }
+        match meta {
+            None if 0 < group.older_index => Err(StartError::PagesLost),
+            Some(_) if checkpoint_index < group.older_index => {
+                // The newest meta page is broken, and the other one is from before a state that
+                // was received: its pages were written over.
+                let first_index = group.older_index + 1;
+                Err(StartError::WalGap { checkpoint_index, first_index })
+            }
+            meta => Ok(meta),
+        }
+    }
 }
 
 /// What the two slots of the meta pages say.
-pub(crate) fn choose_checkpoint(
-    meta_pages: &[Option<Vec<u8>>; 2],
-) -> Result<ChosenCheckpoint, StartError> {
+pub(crate) fn choose_checkpoint(meta_pages: &[Option<Vec<u8>>; 2]) -> CheckpointChoice {
     let slot = |number: usize| meta_pages[number].as_deref().unwrap_or(&[]);
     if slot(0).is_empty() && slot(1).is_empty() {
-        return Ok(ChosenCheckpoint { meta: None, broken_first: None });
+        return CheckpointChoice::NoneYet;
     }
     let zeros = [0; engine::page::map::PAGE_SIZE_BYTES];
     let whole = |number: usize| if slot(number).is_empty() { &zeros[..] } else { slot(number) };
     match choose_meta(whole(0), whole(1)) {
-        Ok(meta) => Ok(ChosenCheckpoint { meta, broken_first: None }),
+        Ok(Some(meta)) => CheckpointChoice::Newest(Box::new(meta)),
+        Ok(None) => CheckpointChoice::NoneYet,
         Err(broken) if broken.slots.contains(&SlotState::NeverWritten) => {
-            Ok(ChosenCheckpoint { meta: None, broken_first: Some(broken) })
+            CheckpointChoice::FirstBroken(broken)
         }
-        Err(broken) => Err(StartError::Meta(broken)),
+        Err(broken) => CheckpointChoice::Broken(broken),
     }
 }
 
 impl<M: PageMap> Replica<M> {
-    /// A replica that goes on from `meta` and the WAL's `group`. `has_met_others` if there are
-    /// members that a broken page could be had from.
+    /// A replica that goes on from the checkpoint that was chosen and the WAL's `group`.
+    /// `has_met_others` if there are members that a broken page, or a store, could be had from.
     pub fn recover(
         config: Config,
         map: M,
-        meta: Option<Meta>,
+        chosen: CheckpointChoice,
         group: RecoveredGroup,
         incarnation: u64,
         has_met_others: bool,
         now_us: u64,
     ) -> Result<Replica<M>, StartError> {
-        if let Some(Install { last, .. }) = group.install
-            && meta.as_ref().is_none_or(|meta| meta.applied_index < last.index)
-        {
-            // Whoever opens the files copies what the side file holds before this.
-            return Err(StartError::InstallLost { index: last.index });
-        }
-        match &meta {
-            None if 0 < group.older_index => return Err(StartError::PagesLost),
-            Some(meta) if meta.applied_index < group.older_index => {
-                // The newest meta page is broken, and the other one is from before a state that
-                // was received: its pages were written over.
-                let (checkpoint_index, first_index) = (meta.applied_index, group.older_index + 1);
-                return Err(StartError::WalGap { checkpoint_index, first_index });
-            }
-            _ => {}
-        }
+        let may_ask = has_met_others && !config.is_force_new_cluster;
+        let (meta, lost) = match chosen.for_log(&group) {
+            Ok(meta) => (meta, None),
+            Err(error) if may_ask => (None, Some(error)),
+            Err(error) => return Err(error),
+        };
         let (mut engine, broken) = open_store(map, meta.as_ref())?;
         engine.answer_only(config.member_id, incarnation);
         let mut opening = None;
-        let consensus = match (broken, &meta) {
-            (Some(broken), Some(meta)) if has_met_others && !config.is_force_new_cluster => {
-                opening = Some(Opening::new(meta.clone(), group, incarnation, broken));
+        let lack = match (lost, broken, &meta) {
+            (Some(error), ..) => Some(Lack::Store(error.to_string())),
+            (None, Some(page), Some(meta)) if may_ask => {
+                Some(Lack::Page { meta: Box::new(meta.clone()), page })
+            }
+            (None, Some(page), _) => {
+                return Err(StartError::Pages(OpenError::Corruption(page)));
+            }
+            (None, None, _) => None,
+        };
+        let consensus = match lack {
+            Some(lack) => {
+                opening = Some(Opening::new(lack, group, incarnation));
                 Consensus::placeholder(&config, incarnation)?
             }
-            (Some(broken), _) => return Err(StartError::Pages(OpenError::Corruption(broken))),
-            (None, meta) => consensus(&config, &engine, meta.as_ref(), group, incarnation)?,
+            None => consensus(&config, &engine, meta.as_ref(), group, incarnation)?,
         };
         let Consensus { raft, mending, checkpoint } = consensus;
         let mut replica = Replica {

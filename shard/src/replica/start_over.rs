@@ -34,6 +34,8 @@ enum OwnLog {
 
 /// The end of a member's own log and what it holds at an index.
 pub(super) struct LogSight {
+    /// The index before the first entry that was not dropped.
+    pub base: Index,
     pub last: EntryId,
     pub commit: Index,
     /// Terms of the entries at the index and behind it, where they are not lost.
@@ -42,10 +44,12 @@ pub(super) struct LogSight {
 
 impl LogSight {
     fn under(&self, state: EntryId) -> OwnLog {
-        if self.last.index <= state.index {
+        if self.last.index <= state.index && self.base <= state.index {
             return OwnLog::Replaced;
         }
         match self.terms {
+            // Entries between the two are nowhere here.
+            _ if state.index < self.base => OwnLog::Unknown,
             [Some(term), _] if term == state.term => OwnLog::Kept,
             [Some(_), _] if self.commit < state.index => OwnLog::Replaced,
             // The hole goes on behind it: who fills that one agrees with both.
@@ -62,6 +66,7 @@ impl RecoveredGroup {
             Some(self.entries[slot].term)
         };
         LogSight {
+            base: self.log_base.index,
             last: EntryId { index: Index(self.last_index), term: Term(self.last_term) },
             commit: self.hard_state.commit,
             terms: [term(state), term(state.next())],

@@ -49,6 +49,8 @@ pub(super) struct Receiving {
     wanted_store: Option<u64>,
     /// Who was asked last for that, where no leader is known.
     last_source: u64,
+    /// Who lacks pages of its own newest checkpoint: the next attempt is made with another one.
+    lacking: Option<u64>,
     attempt: Option<Attempt>,
     sink: Sink,
     /// The side file has something in it.
@@ -131,10 +133,14 @@ impl Receiving {
 
     /// The same, of another one of `others` each time.
     pub fn want_store_of_next(&mut self, others: &[u64]) {
-        let next = others.iter().find(|other| self.last_source < **other).or(others.first());
-        let next = *next.expect("there is one to ask");
-        self.last_source = next;
+        let next = self.next_source(others);
         self.want_store(next);
+    }
+
+    fn next_source(&mut self, others: &[u64]) -> u64 {
+        let next = others.iter().find(|other| self.last_source < **other).or(others.first());
+        self.last_source = *next.expect("there is one to ask");
+        self.last_source
     }
 
     /// The state that is held in full and replaces the own pages: its last entry.
@@ -213,13 +219,14 @@ impl<M: PageMap> Replica<M> {
     fn maybe_begin_attempt(&mut self, peers: &mut Peers, fx: &mut Effects) {
         let is_wanted = self.is_store_wanted();
         let wanted_store = self.receiving.wanted_store.filter(|_| is_wanted).map(|from| (from, 0));
-        let Some((from, index)) = self.receiving.wanted.or(wanted_store) else { return };
+        let Some((named, index)) = self.receiving.wanted.or(wanted_store) else { return };
         let replaces_store = self.receiving.wanted.is_none();
         if self.checkpoint.is_under_way() || self.page_repair.is_writing() {
             // Pages are being written: what the file holds is known when that is done.
             return;
         }
         (self.receiving.wanted, self.receiving.wanted_store) = (None, None);
+        let from = self.source_instead_of(named);
         let is_known = index <= self.raft.commit().0 && !replaces_store;
         if self.is_installing() || is_known || !peers.dial_transfer(from, fx) {
             return;
@@ -244,6 +251,17 @@ impl<M: PageMap> Replica<M> {
         let fields = vec![("from", format!("\"{from:x}\""))];
         let message = "fetching the state of the cluster from a member".to_string();
         fx.push(Effect::Log { level: LogLevel::Info, message, fields });
+    }
+
+    /// Whom to ask: who was named, unless it lacked something the last time.
+    fn source_instead_of(&mut self, named: u64) -> u64 {
+        let is_lacking = self.receiving.lacking.take() == Some(named);
+        let others = self.connected_since_us.keys().copied().filter(|other| *other != named);
+        let others: Vec<u64> = others.collect();
+        if !is_lacking || others.is_empty() {
+            return named;
+        }
+        self.receiving.next_source(&others)
     }
 
     /// The connection for a transfer is open; false if it is another member that wants one.
@@ -299,6 +317,7 @@ impl<M: PageMap> Replica<M> {
         }
         if last.index.0 <= attempt.last.index {
             // It lost pages of its newest checkpoint: another member may have them.
+            self.receiving.lacking = Some(attempt.from);
             return self.end_attempt("the sender lacks pages of its own checkpoint", peers, fx);
         }
         if !is_usable {

@@ -7,6 +7,7 @@
 //! Source: issue 5; storage.md; replication.md; fact sheets of scenarios and of semantics.
 
 mod consensus;
+mod loss;
 mod semantics;
 mod storage;
 
@@ -41,5 +42,8 @@ const fn edit(file: &'static str, find: &'static str, becomes: &'static str) -> 
 
 /// All of them. Their order is their number.
 pub fn all() -> Vec<&'static Mutant> {
-    [consensus::MUTANTS, storage::MUTANTS, semantics::MUTANTS].into_iter().flatten().collect()
+    [consensus::MUTANTS, storage::MUTANTS, loss::MUTANTS, semantics::MUTANTS]
+        .into_iter()
+        .flatten()
+        .collect()
 }
