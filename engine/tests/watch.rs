@@ -332,7 +332,11 @@ fn every_watcher_hears_in_order_once_and_of_everything() {
                 10..=13 => {
                     let owner = world.owner();
                     let credit = world.random.below(8);
-                    *world.credit.entry(owner).or_default() += credit;
+                    let before = world.credit.entry(owner).or_default();
+                    if *before == 0 && 0 < credit {
+                        world.catch_up.on_credit();
+                    }
+                    *before += credit;
                 }
                 14..=17 => {
                     let budget = 1 + world.random.below(12) as usize;
@@ -348,6 +352,7 @@ fn every_watcher_hears_in_order_once_and_of_everything() {
         for owner in (0..6).map(|number| WatchOwner(number / 3, number % 3)) {
             world.credit.insert(owner, u64::MAX);
         }
+        world.catch_up.on_credit();
         while world.catch_up(40) {}
         assert_eq!(world.registry.unsynced_count(), 0);
         assert_eq!(world.registry.len(), world.clients.len());
@@ -497,6 +502,50 @@ fn a_watcher_without_credit_costs_no_memory_and_no_event() {
     assert_eq!(registry.unsynced_count(), 1);
     let mut catch_up = CatchUp::new();
     assert!(!catch_up.begin(&mut registry, &mut |_| false, &mut |_| panic!("not compacted")));
+    catch_up.on_credit();
     assert!(catch_up.begin(&mut registry, &mut |_| true, &mut |_| panic!("not compacted")));
     assert_eq!(catch_up.position(), Position::first_of(2));
+}
+
+/// Looks for somebody to serve until there is nobody; says how often credit was asked for.
+fn looks(catch_up: &mut CatchUp, registry: &mut Registry, rich: Option<u64>) -> (usize, bool) {
+    let mut asked = 0;
+    while catch_up.may_find(registry) {
+        let mut has_credit = |owner: WatchOwner| {
+            asked += 1;
+            Some(owner.1) == rich
+        };
+        if catch_up.begin(registry, &mut has_credit, &mut |_| panic!("not compacted")) {
+            catch_up.abort(registry);
+            return (asked, true);
+        }
+    }
+    (asked, false)
+}
+
+#[test]
+fn watchers_without_credit_are_looked_at_once_and_not_in_every_step() {
+    const COUNT: usize = 10_000;
+    let (mut registry, mut catch_up) = (Registry::new(1, 0), CatchUp::new());
+    let add = |registry: &mut Registry, number: u64| {
+        let owner = WatchOwner(0, number);
+        registry.add(&WatcherSpec { owner, start_revision: 1, ..prefix_spec() }).unwrap()
+    };
+    let poor: Vec<_> = (0..COUNT as u64).map(|number| add(&mut registry, number)).collect();
+    assert_eq!(looks(&mut catch_up, &mut registry, None), (COUNT, false));
+    for revision in 2..100 {
+        registry.publish(revision, &list(revision, &["a"]), &mut |_| panic!("all are behind"));
+        assert_eq!(looks(&mut catch_up, &mut registry, None), (0, false));
+    }
+    // The last of them has credit now: it is found, behind all the others.
+    catch_up.on_credit();
+    assert!(looks(&mut catch_up, &mut registry, Some(COUNT as u64 - 1)).1);
+    assert_eq!(looks(&mut catch_up, &mut registry, None), (COUNT, false));
+    // So is one that comes anew, and one behind those that left.
+    add(&mut registry, 77_777);
+    assert!(looks(&mut catch_up, &mut registry, Some(77_777)).1);
+    for id in &poor[..9_000] {
+        assert!(registry.remove(*id));
+    }
+    assert!(looks(&mut catch_up, &mut registry, Some(9_500)).1);
 }

@@ -46,6 +46,10 @@ pub struct CatchUp {
     complete: i64,
     slots: Vec<u32>,
     passed: Vec<u32>,
+    /// Watchers in the queue that were looked at in vain, one after the other, since the registry
+    /// had this number of turns.
+    in_vain: usize,
+    turns: u64,
 }
 
 /// A watcher that asks for history that is gone; the registry has let it go.
@@ -79,8 +83,20 @@ impl CatchUp {
         !self.selected.is_empty()
     }
 
+    /// Whether looking at the queue may find somebody to serve. Once all of it was looked at in vain
+    /// that is so only after somebody fell behind, history went, or credit came.
+    pub fn may_find(&self, registry: &Registry) -> bool {
+        self.turns != registry.turns() || self.in_vain < registry.queue_len()
+    }
+
+    /// An owner has credit that had none.
+    pub fn on_credit(&mut self) {
+        self.in_vain = 0;
+    }
+
     /// Chooses who is served: the first in the queue that has credit, and those near to it. Says
-    /// whether there is anything to scan. Who needs history that is gone is let go.
+    /// whether there is anything to scan; if not, [`CatchUp::may_find`] says whether to go on looking.
+    /// Who needs history that is gone is let go.
     pub fn begin(
         &mut self,
         registry: &mut Registry,
@@ -88,10 +104,18 @@ impl CatchUp {
         on_compacted: &mut dyn FnMut(CompactedWatcher),
     ) -> bool {
         assert!(!self.is_active());
+        if !self.may_find(registry) {
+            return false;
+        }
+        if self.turns != registry.turns() {
+            (self.turns, self.in_vain) = (registry.turns(), 0);
+        }
         self.index.clear();
         self.events.clear();
         let mut anchor = None;
-        for _ in 0..registry.queue_len().min(CATCH_UP_EXAMINED_MAX) {
+        // Those looked at in vain stand at the queue's end.
+        let unexamined = registry.queue_len() - self.in_vain;
+        for _ in 0..unexamined.min(CATCH_UP_EXAMINED_MAX) {
             let Some((id, next)) = registry.pop_unsynced() else { break };
             let watcher = registry.watcher(id).expect("popped just now");
             if next < registry.compact_revision() {
@@ -108,6 +132,7 @@ impl CatchUp {
                 if self.selected.is_empty() {
                     anchor = None;
                 }
+                self.in_vain += 1;
                 registry.push_unsynced(id);
                 continue;
             }
@@ -119,6 +144,7 @@ impl CatchUp {
         let Some(first) = self.selected.iter().map(|selected| selected.next).min() else {
             return false;
         };
+        self.in_vain = 0;
         self.first = first;
         self.position = Position::first_of(first);
         self.last = 0;
@@ -215,6 +241,7 @@ impl CatchUp {
 
     /// Ends the scan as if it had not begun.
     pub fn abort(&mut self, registry: &mut Registry) {
+        self.in_vain = 0;
         for selected in self.selected.drain(..) {
             registry.push_unsynced(selected.id);
         }

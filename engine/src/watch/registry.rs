@@ -63,6 +63,8 @@ pub struct Registry {
     /// Unsynced watchers in the order in which they get their turn; some left meanwhile.
     queue: VecDeque<WatcherId>,
     unsynced: usize,
+    /// Rises whenever somebody else may have to be served from history.
+    turns: u64,
     target_slots: Vec<u32>,
     passed_slots: Vec<u32>,
 }
@@ -170,6 +172,7 @@ impl Registry {
         if watcher.state != WatcherState::Synced {
             owner.unsynced -= 1;
             self.unsynced -= 1;
+            self.turns += 1;
         }
         if owner.watchers == 0 {
             self.owners.remove(&watcher.owner);
@@ -212,6 +215,7 @@ impl Registry {
     /// The store was replaced by a newer state: watchers go on from the revision they need next.
     pub fn reset(&mut self, revision: i64, compact_revision: i64) {
         assert!(self.revision <= revision && self.compact_revision <= compact_revision);
+        self.turns += 1;
         self.compact_revision = compact_revision;
         let next = self.revision + 1;
         if next <= revision {
@@ -230,6 +234,7 @@ impl Registry {
     /// History below `compact_revision` is going.
     pub fn compact(&mut self, compact_revision: i64) {
         assert!(self.compact_revision <= compact_revision);
+        self.turns += u64::from(self.compact_revision < compact_revision);
         self.compact_revision = compact_revision;
     }
 
@@ -286,6 +291,11 @@ impl Registry {
     /// Puts it at the end of the queue again.
     pub(crate) fn push_unsynced(&mut self, id: WatcherId) {
         self.queue.push_back(id);
+    }
+
+    /// Another number than before: somebody fell behind or left, or history went.
+    pub(crate) fn turns(&self) -> u64 {
+        self.turns
     }
 
     pub(crate) fn queue_len(&self) -> usize {
@@ -388,6 +398,7 @@ impl Registry {
         watcher.state = WatcherState::Unsynced { next };
         let id = WatcherId { slot: number, generation: watcher.generation };
         self.queue.push_back(id);
+        self.turns += 1;
         self.unsynced += 1;
         let owner = self.owners.get_mut(&watcher.owner).expect("every watcher is counted");
         owner.unsynced += 1;

@@ -5,7 +5,7 @@
 //! is in one queue, so progress stands behind the events it covers. Which events go to whom is the
 //! registry's affair. Source: runtime.md, Cores 3; fact sheet of semantics, section 5.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use engine::api::EventList;
 use engine::mvcc::budget::WorkBudget;
@@ -42,7 +42,7 @@ pub(super) struct Watches {
     catch_up: CatchUp,
     streams: BTreeMap<WatchOwner, Stream>,
     /// Streams that want to hear as soon as they are complete.
-    waiting: Vec<WatchOwner>,
+    waiting: BTreeSet<WatchOwner>,
     progress_interval_us: u64,
     next_progress_us: u64,
     /// A scan that met a broken page is not tried again before.
@@ -71,7 +71,7 @@ impl Watches {
             registry: Registry::default(),
             catch_up: CatchUp::new(),
             streams: BTreeMap::new(),
-            waiting: Vec::new(),
+            waiting: BTreeSet::new(),
             progress_interval_us,
             next_progress_us: now_us + progress_interval_us,
             catch_up_at_us: 0,
@@ -86,13 +86,18 @@ impl Watches {
     /// A stream took bytes.
     pub fn on_credit(&mut self, origin: Origin, size_bytes: usize) {
         if let Some(stream) = self.streams.get_mut(&owner_of(origin)) {
+            let had_credit = 0 < stream.credit_bytes;
             stream.credit_bytes += size_bytes as i64;
+            if !had_credit && 0 < stream.credit_bytes {
+                self.catch_up.on_credit();
+            }
             assert!(stream.credit_bytes <= WATCH_CREDIT_BYTES as i64);
         }
     }
 
     /// A stream is gone.
     pub fn on_stream_closed(&mut self, origin: Origin) {
+        self.waiting.remove(&owner_of(origin));
         let Some(stream) = self.streams.remove(&owner_of(origin)) else { return };
         for watch in stream.watches.values() {
             self.registry.remove(watch.watcher);
@@ -178,8 +183,8 @@ impl<M: PageMap> Replica<M> {
         let owner = owner_of(origin);
         if self.watches.registry.progress(owner).is_some() {
             self.notify(origin, -1, WatchNoticeKind::Progress);
-        } else if waits && !self.watches.waiting.contains(&owner) {
-            self.watches.waiting.push(owner);
+        } else if waits {
+            self.watches.waiting.insert(owner);
         }
     }
 
@@ -246,6 +251,8 @@ impl<M: PageMap> Replica<M> {
     /// One slice of a scan. False when there is nobody to serve.
     fn catch_up(&mut self, budget: &mut WorkBudget, fx: &mut Effects) -> bool {
         if !self.watches.catch_up.is_active() && !self.begin_catch_up() {
+            // Those that were looked at have no credit; there may be others behind them.
+            self.needs_step |= self.watches.catch_up.may_find(&self.watches.registry);
             return false;
         }
         let compacted_to = self.compacted_to();
