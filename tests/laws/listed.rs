@@ -80,7 +80,8 @@ fn has_test(file: &str, name: &str) -> bool {
         Some(beginning) => format!("fn {beginning}"),
         None => format!("fn {name}("),
     };
-    let is_suite = text.contains("macro_rules!") && text.contains("#[test]");
+    let is_list = text.contains("macro_rules!") && text.contains("#[test]");
+    let is_suite = is_list || text.contains("\non_both_drivers! {");
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let places = lines.iter().enumerate().filter(|(_, line)| line.starts_with(&wanted));
     let mut places = places.map(|(number, _)| number);
