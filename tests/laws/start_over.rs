@@ -128,6 +128,24 @@ fn replication_damage_3_a_member_whose_page_file_is_gone_is_given_a_state() {
 }
 
 #[test]
+fn replication_damage_3_a_store_is_given_again_while_nobody_writes() {
+    let (mut group, [leader, follower], _) = written();
+    group.start(follower);
+    let slots = [leader, follower];
+    // Its log begins where the newest checkpoint of all ends, and goes on a little.
+    for _ in 0..2 {
+        group.advance(6_000_000);
+        group.run_until("the follower has it", |group| has_caught_up(group, slots));
+        group.kill(follower);
+        let gone = Storage { pages: HeapPages::default(), ..group.stored(follower).clone() };
+        group.restore(follower, gone);
+        group.start(follower);
+        group.run_until("it serves", |group| group.member(follower).is_serving);
+        assert!(has_caught_up(&mut group, slots));
+    }
+}
+
+#[test]
 fn replication_damage_3_a_start_whose_pages_nobody_has_any_more_is_given_a_state() {
     starts_over(|storage| without_roots(storage.clone()));
 }

@@ -283,8 +283,10 @@ impl Mending {
     /// What the log holds at an index.
     pub fn sight(&self, index: Index) -> LogSight {
         let before = &self.restored.entries;
+        let base = self.restored.log_base;
         let term = |index: Index| match before.binary_search_by_key(&index, |entry| entry.index) {
             Ok(slot) => Some(before[slot].term),
+            Err(_) if index == base.index => Some(base.term),
             Err(_) => self.rest.get(&index.0).map(|entry| entry.term),
         };
         LogSight {

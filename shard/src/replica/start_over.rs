@@ -62,6 +62,9 @@ impl LogSight {
 impl RecoveredGroup {
     pub(super) fn sight(&self, state: Index) -> LogSight {
         let term = |index: Index| {
+            if index == self.log_base.index {
+                return Some(self.log_base.term);
+            }
             let slot = self.entries.binary_search_by_key(&index, |entry| entry.index).ok()?;
             Some(self.entries[slot].term)
         };
