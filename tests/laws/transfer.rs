@@ -4,10 +4,12 @@ use engine::api::PutRequest;
 use engine::page::map::PAGE_SIZE_BYTES;
 use engine::page::meta::{check_meta, choose_meta};
 use net::wire::Request;
+use raft::{Body, Configuration, EntryId, Index, ReplicaId, Snapshot, Term};
 use tests::sim::client::SimClient;
-use tests::sim::member::Deed;
+use tests::sim::member::{Deed, Storage};
 
 use super::group::Group;
+use super::scripted::{Scripted, acknowledges, append, start};
 
 /// Puts by the hundred, all answered.
 pub fn puts(group: &mut Group, slot: usize, client: &mut SimClient, hundreds: usize) {
@@ -85,4 +87,18 @@ fn storage_transfer_1_the_meta_page_from_before_an_install_is_never_chosen() {
     let complaints = &group.member(follower).complaints;
     assert!(complaints[0].contains("the store is lost"), "{complaints:?}");
     assert!(complaints[0].contains("the WAL begins at entry"), "{complaints:?}");
+}
+
+#[test]
+fn storage_transfer_2_a_state_that_is_known_already_is_answered_for() {
+    let mut member = start(Storage::default(), 1_000_000);
+    let mut leader = Scripted::join(&mut member, 2);
+    leader.say(&mut member, 1, append(EntryId::default(), &[1, 1], 2));
+    assert_eq!(member.raft_status().commit, Index(2));
+    // Its answer to the state, or to these entries, was lost: the leader offers what it has.
+    let last = EntryId { index: Index(2), term: Term(1) };
+    let configuration = Configuration::of_voters([1, 2, 3].map(ReplicaId));
+    let offer = Body::Snapshot { snapshot: Snapshot { last, configuration } };
+    let said = leader.say(&mut member, 1, offer);
+    assert!(said.iter().any(|body| acknowledges(body, 2)), "{said:?}");
 }

@@ -13,6 +13,7 @@ use super::trace::Level;
 use super::workload::Workload;
 use crate::check::history::NEVER_US;
 use crate::check::{Call, Outcome};
+use crate::model::failure::LEARNER;
 use crate::model::{Answer, Failure, Range, Request};
 
 /// See the file's head.
@@ -117,6 +118,10 @@ impl Caller {
                 self.probed += usize::from(scene.phase == Phase::Probing);
             }
             Err(failure) if failure.is_certain() => {
+                if scene.phase == Phase::Probing && failure.is(LEARNER) {
+                    // That is all that a learner tells.
+                    self.probed = PROBES;
+                }
                 call.outcome = Outcome::Refused(failure);
                 call.returned_us = scene.now_us;
             }

@@ -3,8 +3,9 @@
 //! Fault model: a wiped directory is lost for good, with every entry and every vote that was in it.
 //! So that what was acknowledged keeps one copy, one is wiped at a time, never one of two voters,
 //! and only one that every other voter has met, as a disk that was wiped before anybody knew it
-//! cannot be told from a new one. The process that is started in the empty directory, under its old
-//! id, is let in by nobody; the machine serves again as a new member.
+//! cannot be told from a new one; nor one whose command line names no other member. The process
+//! that is started in the empty directory, under its old id, is let in by nobody; the machine serves
+//! again as a new member.
 //! Source: replication.md, Membership 2 and 4; issue 5.
 
 use engine::wal::recovery::recover;
@@ -113,6 +114,11 @@ impl World {
 
     fn wipeable(&self, id: u64, expected: &[u64]) -> Option<usize> {
         let slot = self.members.iter().rposition(|member| member.config.member_id == id)?;
+        if matches!(&self.members[slot].config.origin, Origin::Founder { members } if members.len() < 2)
+        {
+            // Told that it is alone, it founds a cluster of its own, as etcd does: nobody is asked.
+            return None;
+        }
         let configuration = self.configuration()?;
         let members: Vec<u64> = configuration.members().map(|member| member.0).collect();
         let mut expected = expected.to_vec();

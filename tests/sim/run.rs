@@ -10,6 +10,7 @@ use crate::check::compaction::{self, Marks};
 use crate::check::durable::{self, Truth};
 use crate::check::history::Outcome;
 use crate::check::{Complaint, leases, linearizable, watches};
+use crate::model::failure::LEARNER;
 use crate::model::{Answer, Request};
 
 /// What a run was.
@@ -130,8 +131,11 @@ fn verify_liveness(world: &World, truth: &Truth) -> Result<(), Complaint> {
         return complain(format!("no call was served between {settled_us} and {quiet_us} us"));
     }
     let mut probes = 0;
-    let mut probed = std::collections::BTreeSet::new();
     for call in calls.iter().filter(|call| quiet_us <= call.invoked_us) {
+        if let (Request::Range(_), Outcome::Refused(failure)) = (&call.request, &call.outcome) {
+            // Who a learner is, and who is none, is for `members` to judge.
+            probes += usize::from(failure.is(LEARNER));
+        }
         let Outcome::Done { revision, answer } = &call.outcome else { continue };
         match (&call.request, answer) {
             (Request::Range(_), Answer::Range(_)) => {
@@ -139,7 +143,6 @@ fn verify_liveness(world: &World, truth: &Truth) -> Result<(), Complaint> {
                     return complain(format!("at rest, but {call:?}"));
                 }
                 probes += 1;
-                probed.insert(call.connection);
             }
             (Request::Leases, Answer::Leases(ids)) if !ids.is_empty() => {
                 return complain(format!("leases that nobody renews are still there: {ids:?}"));

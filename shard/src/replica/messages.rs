@@ -62,9 +62,13 @@ impl<M: PageMap> Replica<M> {
             PeerEvent::Message { member, connection, message } => match message {
                 // For Raft, who mends its log is a member that is down.
                 PeerMessage::Raft(_) if self.is_mending() => {}
-                PeerMessage::Raft(Message { from, body: Body::Snapshot { snapshot }, .. }) => {
+                PeerMessage::Raft(Message { from, body: Body::Snapshot { snapshot }, .. })
+                    if self.raft.commit() < snapshot.last.index =>
+                {
                     self.on_snapshot_notice(from.0, &snapshot);
                 }
+                // What is known here already needs no pages: Raft says so to who offers it, and did
+                // so before if that was lost.
                 PeerMessage::Raft(message) => {
                     if let Body::HeartbeatAnswer { round, .. } = message.body {
                         peers.on_heartbeat_answered(member, round);
