@@ -208,6 +208,34 @@ fn replication_damage_1_whoever_asks_for_a_log_is_told_so_much_in_a_tick() {
 }
 
 #[test]
+fn replication_membership_5_a_leader_that_removed_itself_stays_until_somebody_else_knows() {
+    let mut group = Group::serving(2);
+    let (leader, follower) = (group.leader().unwrap(), group.follower());
+    let mut client = group.connect(leader);
+    // The follower has the entry; that it is committed only the leader knows.
+    group.deafen(leader, true);
+    let remove = ClusterRequest::MemberRemove { id: id_of(leader) };
+    group.ask(leader, &mut client, &remove);
+    group.pump();
+    group.hold(leader, follower, true);
+    group.deafen(leader, false);
+    group.pump();
+    let voters = |group: &mut Group, slot| group.member(slot).raft_status().configuration.voters;
+    assert_eq!(voters(&mut group, leader), [ReplicaId(id_of(follower))]);
+    group.isolate(leader, true);
+    group.cut(leader);
+    // Longer than who was removed stays otherwise.
+    group.advance(5_000_000);
+    assert_eq!(voters(&mut group, follower).len(), 2, "it needs the other's vote");
+    assert!(!group.member(leader).is_over);
+    group.isolate(leader, false);
+    group.run_until("the follower leads alone", |group| {
+        group.leader() == Some(follower) && voters(group, follower).len() == 1
+    });
+    group.run_until("who was removed ends", |group| group.member(leader).is_over);
+}
+
+#[test]
 fn replication_membership_2_a_removed_member_is_not_let_in_again() {
     let mut group = Group::serving(3);
     let (leader, follower) = (group.leader().unwrap(), group.follower());

@@ -57,7 +57,10 @@ impl<M: PageMap> Replica<M> {
                 self.raft.report_unreachable(ReplicaId(member));
                 self.forwarding.on_closed(member);
             }
-            PeerEvent::Removed => self.on_removed(fx),
+            PeerEvent::Removed => {
+                self.is_removal_known_here_only = false;
+                self.on_removed(fx);
+            }
             PeerEvent::Gone { member } => self.raft.peer_unreachable_hint(ReplicaId(member)),
             PeerEvent::Message { member, connection, message } => match message {
                 // For Raft, who mends its log is a member that is down.

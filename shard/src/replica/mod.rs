@@ -153,6 +153,8 @@ pub(crate) struct Replica<M> {
     is_forcing: bool,
     /// Since when it is known that this member was removed: it ends soon.
     removed_since_us: Option<u64>,
+    /// It led when that was committed, and no other member said that it knows.
+    is_removal_known_here_only: bool,
     /// The group's members as applied; none before they were founded.
     members: Vec<Member>,
     /// Members that were removed.
@@ -325,9 +327,12 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// Whether this member does not belong to the cluster any more and may end: not at once, it may
-    /// still be needed to elect the next leader.
+    /// still be needed to elect the next leader, and is until somebody else knows.
     pub fn is_over(&self, fx: &mut Effects) -> bool {
         let Some(since_us) = self.removed_since_us else { return false };
+        if self.is_removal_known_here_only {
+            return false;
+        }
         let until_us = since_us + REMOVED_LINGER_US;
         fx.wake_at(until_us);
         until_us <= self.now_us

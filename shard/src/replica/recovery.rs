@@ -360,6 +360,7 @@ impl<M: PageMap> Replica<M> {
             are_members_new: true,
             is_forcing: config.is_force_new_cluster,
             removed_since_us: None,
+            is_removal_known_here_only: false,
             members: Vec::new(),
             removed_ids: Vec::new(),
             engine,

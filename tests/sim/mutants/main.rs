@@ -100,6 +100,23 @@ fn plant(root: &Path, tree: &Path) -> Result<(), String> {
         std::fs::create_dir_all(folder).map_err(|error| told(name, error))?;
         std::fs::write(&copy, bytes).map_err(|error| told(name, error))?;
     }
+    let is_listed = |path: &Path| {
+        let name = path.strip_prefix(tree).expect("it was found there").as_os_str();
+        listed.split(|byte| *byte == 0).any(|listed| listed == name.as_encoded_bytes())
+    };
+    remove_unlisted(tree, &is_listed).map_err(|error| told("an earlier copy", error))
+}
+
+/// What an earlier copy had and the sources have no more would be built as well.
+fn remove_unlisted(folder: &Path, is_listed: &dyn Fn(&Path) -> bool) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_unlisted(&entry.path(), is_listed)?;
+        } else if !is_listed(&entry.path()) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
     Ok(())
 }
 
