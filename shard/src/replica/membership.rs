@@ -258,7 +258,6 @@ impl<M: PageMap> Replica<M> {
             return;
         }
         let change = change_of(entry).expect("the store just applied it");
-        let was_leader = self.is_leader();
         if self.raft.apply_configuration(&change).is_err() {
             // Refused by Raft's own rules, which every replica checks alike.
             return;
@@ -271,10 +270,10 @@ impl<M: PageMap> Replica<M> {
         let message = "the configuration of the cluster changed".to_string();
         fx.push(Effect::Log { level: LogLevel::Info, message, fields });
         if self.removed_ids.contains(&self.config.member_id) {
-            // Who led may be the only one to know that this is committed, and who remains may need
-            // its vote to learn it.
+            // It may be the only one to know that this is committed: who led then, or whose leader
+            // forgot it in a restart. Who remains may need its vote to learn it.
             let is_anybody_left = self.raft.configuration().members().next().is_some();
-            self.is_removal_known_here_only |= was_leader && is_anybody_left;
+            self.is_removal_known_here_only |= is_anybody_left;
             self.on_removed(fx);
         }
     }

@@ -153,7 +153,7 @@ pub(crate) struct Replica<M> {
     is_forcing: bool,
     /// Since when it is known that this member was removed: it ends soon.
     removed_since_us: Option<u64>,
-    /// It led when that was committed, and no other member said that it knows.
+    /// No other member said that it knows.
     is_removal_known_here_only: bool,
     /// The group's members as applied; none before they were founded.
     members: Vec<Member>,
