@@ -179,8 +179,9 @@ impl ShardWal {
         progress.commit = progress.commit.max(commit);
     }
 
-    /// Writes down a commit index that rose.
-    fn append_commit(&mut self, group: u64) {
+    /// Writes down a commit index that rose. Most need not be durable; one that a change of members
+    /// has taken effect by is, since who left cannot tell it any more.
+    pub fn append_commit(&mut self, group: u64) {
         let progress = self.groups.get_mut(&group).expect("the group is known");
         if progress.hard_state.commit.0 < progress.commit {
             progress.hard_state.commit = Index(progress.commit);

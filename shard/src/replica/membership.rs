@@ -262,6 +262,7 @@ impl<M: PageMap> Replica<M> {
             // Refused by Raft's own rules, which every replica checks alike.
             return;
         }
+        self.is_configuration_new = true;
         let voters = self.raft.configuration().voters.len();
         let fields = vec![
             ("voters", voters.to_string()),

@@ -155,6 +155,8 @@ pub(crate) struct Replica<M> {
     removed_since_us: Option<u64>,
     /// No other member said that it knows.
     is_removal_known_here_only: bool,
+    /// A change of members took effect: that it is committed has to be written down.
+    is_configuration_new: bool,
     /// The group's members as applied; none before they were founded.
     members: Vec<Member>,
     /// Members that were removed.
@@ -466,6 +468,9 @@ impl<M: PageMap> Replica<M> {
             self.apply_committed(metrics, fx);
         }
         self.apply_committed(metrics, fx);
+        if std::mem::take(&mut self.is_configuration_new) {
+            wal.append_commit(DEFAULT_GROUP);
+        }
     }
 
     fn on_soft_state(&mut self, soft: raft::SoftState, metrics: &mut Metrics, fx: &mut Effects) {

@@ -361,6 +361,7 @@ impl<M: PageMap> Replica<M> {
             is_forcing: config.is_force_new_cluster,
             removed_since_us: None,
             is_removal_known_here_only: false,
+            is_configuration_new: false,
             members: Vec::new(),
             removed_ids: Vec::new(),
             engine,
