@@ -456,8 +456,9 @@ impl RaftNode {
         self.tick_transfer();
         if self.config.heartbeat_interval_ticks <= self.heartbeat_elapsed_ticks {
             self.broadcast_heartbeat();
-            self.maybe_hand_over();
         }
+        // Not only with the heartbeats: proposals are refused until somebody else leads.
+        self.maybe_hand_over();
     }
 
     /// Whether a quorum was heard of since the last call; starts the next period.

@@ -6,8 +6,8 @@ mod harness;
 use harness::solo::*;
 use harness::{Cluster, change, config, id};
 use raft::{
-    Body, ChangeStep, Configuration, DiskHealth, EntryKind, Index, ProposeError, RaftNode, Role,
-    Term, TransferError,
+    Body, ChangeStep, Config, Configuration, DiskHealth, EntryKind, Index, ProposeError, RaftNode,
+    Role, Term, TransferError,
 };
 
 /// Leader 1 of three; 2 holds everything, 3 nothing.
@@ -253,6 +253,28 @@ fn a_stuck_leader_hands_over_to_the_best_voter_and_stays_when_there_is_none() {
     cluster.tick(30);
     assert_eq!(cluster.leader(), Some(1));
     assert_eq!(cluster.node(1).transfer_leader(id(2)), Err(TransferError::TargetStuck));
+}
+
+/// It refuses proposals from then on, so the hand-over waits for no heartbeat.
+#[test]
+fn a_stuck_leader_hands_over_with_the_next_tick() {
+    const HEARTBEAT_TICKS: u32 = 10;
+    let disk = DiskHealth { sync_age_us: 80_000, is_stuck: true };
+    let health = raft::LocalHealth { disk, ..Default::default() };
+    // Wherever between two heartbeats the disk is found to be stuck.
+    for ticks_before in 0..HEARTBEAT_TICKS {
+        let with_heartbeat = |number| {
+            let heartbeat_interval_ticks = HEARTBEAT_TICKS;
+            let election_timeout_ticks = 10 * HEARTBEAT_TICKS;
+            Config { heartbeat_interval_ticks, election_timeout_ticks, ..config(number) }
+        };
+        let mut cluster = Cluster::with((1..=3).map(with_heartbeat).collect(), 1..=3);
+        cluster.elect(1);
+        cluster.tick(3 * HEARTBEAT_TICKS + ticks_before);
+        cluster.node(1).set_health(health);
+        cluster.tick(1);
+        assert_ne!(cluster.leader(), Some(1), "{ticks_before} ticks after a heartbeat");
+    }
 }
 
 #[test]

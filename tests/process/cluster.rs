@@ -42,6 +42,11 @@ impl Cluster {
         Cluster { program: program.clone(), flags, members: members.collect() }
     }
 
+    /// Before [`Cluster::found`]: all data directories lie in memory ([`Member::keep_in_memory`]).
+    pub fn keep_in_memory(&mut self) {
+        self.members.iter_mut().for_each(Member::keep_in_memory);
+    }
+
     /// Starts all members for the first time, and waits until they serve.
     ///
     /// # Errors

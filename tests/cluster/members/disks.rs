@@ -1,6 +1,7 @@
 //! A slow disk and one that hangs: the group goes on without it.
 //!
-//! The member's driver holds back the news that a write is durable (docs/test-flags.md).
+//! The member's driver holds back the news that a write is durable (docs/test-flags.md). The data
+//! lies in memory, so that this is the only disk that is slow.
 
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ fn a_member_with_a_slow_disk_does_not_slow_commits() {
     let mut cluster = Cluster::unstarted(&corestone(), 3, &[]);
     let flag = format!("--test-wal-sync-delay-ms={}", SYNC_DELAY.as_millis());
     cluster.member(SLOW).add_flag(&flag);
+    cluster.keep_in_memory();
     cluster.found().unwrap();
     for slow_leads in [false, true] {
         move_leader(&cluster, if slow_leads { SLOW } else { 1 });
@@ -62,6 +64,7 @@ fn a_leader_whose_disk_hangs_hands_over_in_200_ms() {
         let flag = format!("--test-wal-hang-file={}", hang_file(member).display());
         cluster.member(member).add_flag(&flag);
     }
+    cluster.keep_in_memory();
     cluster.found().unwrap();
     let mut gaps = Vec::new();
     for _ in 0..ROUNDS {

@@ -46,6 +46,14 @@ fn three() -> Cluster {
     Cluster::start(&corestone(), 3, &[])
 }
 
+/// Three whose disk is the machine's memory: for times that only they themselves make.
+fn three_in_memory() -> Cluster {
+    let mut cluster = Cluster::unstarted(&corestone(), 3, &[]);
+    cluster.keep_in_memory();
+    cluster.found().unwrap();
+    cluster
+}
+
 /// Runs calls to their end.
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
