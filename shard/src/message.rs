@@ -136,6 +136,21 @@ pub enum Call {
     Abandon,
 }
 
+impl Call {
+    /// Whether it gets one answer of its own; what concerns watches is told by notices.
+    pub fn is_answered(&self) -> bool {
+        !matches!(
+            self,
+            Call::WatchCreate(_)
+                | Call::WatchCancel { .. }
+                | Call::WatchProgress { .. }
+                | Call::WatchCredit { .. }
+                | Call::WatchStreamClosed
+                | Call::Abandon
+        )
+    }
+}
+
 /// A change of the members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemberChange {

@@ -228,6 +228,11 @@ fn replication_membership_5_a_leader_that_removed_itself_stays_until_somebody_el
     group.advance(5_000_000);
     assert_eq!(voters(&mut group, follower).len(), 2, "it needs the other's vote");
     assert!(!group.member(leader).is_over);
+    // It is there for its peers only: its state is not the cluster's any more.
+    let mut late = group.connect(leader);
+    let local = RangeRequest { key: b"k", serializable: true, ..RangeRequest::default() };
+    let failure = group.call(leader, &mut late, &Request::Range(local)).unwrap_err();
+    assert_eq!(failure.message, "etcdserver: server stopped");
     group.isolate(leader, false);
     group.run_until("the follower leads alone", |group| {
         group.leader() == Some(follower) && voters(group, follower).len() == 1

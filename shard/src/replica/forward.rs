@@ -287,7 +287,7 @@ impl<M: PageMap> Replica<M> {
         if !self.is_leader() {
             return self.fail(origin, Unavailable::NotLeader);
         }
-        self.on_call(origin, call_of(question));
+        self.run_call(origin, call_of(question));
     }
 
     /// The leader's answer to a question of this member.

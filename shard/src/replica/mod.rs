@@ -281,6 +281,14 @@ impl<M: PageMap> Replica<M> {
 
     /// One call of a front.
     pub fn on_call(&mut self, origin: Origin, call: Call) {
+        // Its peers may still need its vote; its clients have nothing to find here.
+        if self.is_past_removal() && call.is_answered() {
+            return self.fail(origin, Unavailable::Stopped);
+        }
+        self.run_call(origin, call);
+    }
+
+    fn run_call(&mut self, origin: Origin, call: Call) {
         match call {
             Call::Propose { command, class } => self.on_propose(origin, command, class),
             Call::Range(_)
@@ -335,9 +343,13 @@ impl<M: PageMap> Replica<M> {
         if self.is_removal_known_here_only {
             return false;
         }
-        let until_us = since_us + REMOVED_LINGER_US;
-        fx.wake_at(until_us);
-        until_us <= self.now_us
+        fx.wake_at(since_us + REMOVED_LINGER_US);
+        self.is_past_removal()
+    }
+
+    /// Whether the cluster goes on without this member, and who asked before that has its answer.
+    fn is_past_removal(&self) -> bool {
+        self.removed_since_us.is_some_and(|since_us| since_us + REMOVED_LINGER_US <= self.now_us)
     }
 
     /// The cluster says that this member was removed.
