@@ -14,7 +14,7 @@ use engine::engine::CompactMark;
 use engine::limits::VALUE_INLINE_BYTES_MAX;
 use engine::page::map::{PAGE_SIZE_BYTES, PageMap};
 
-use super::page_repair::Need;
+use super::damage::page_repair::Need;
 use super::pending::Waiter;
 use super::{Replica, Stage};
 use crate::config::AutoCompaction;

@@ -16,7 +16,7 @@ use engine::page::map::{Corruption, PageMap};
 use raft::Term;
 
 use super::Replica;
-use super::page_repair::Need;
+use super::damage::page_repair::Need;
 use super::pending::Waiter;
 use crate::message::Unavailable;
 

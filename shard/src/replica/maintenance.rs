@@ -6,7 +6,7 @@
 use engine::page::map::{Corruption, PageMap};
 
 use super::Replica;
-use super::page_repair::Need;
+use super::damage::page_repair::Need;
 use crate::message::{Call, LeaseTimeToLive, Member, Origin, Outcome, Status};
 use crate::metrics::{Metrics, Scalar};
 

@@ -20,8 +20,8 @@ use engine::page::map::{Corruption, PageMap};
 use raft::Role;
 
 use super::Replica;
+use super::damage::page_repair::Need;
 use super::forward::question_of;
-use super::page_repair::Need;
 use crate::limits::{READS_LOCAL_RESERVED, READS_MAX};
 use crate::message::{Call, HashKv, HealthReport, Origin, Outcome, Unavailable};
 use crate::metrics::{Metrics, Scalar};

@@ -22,6 +22,9 @@ use raft::{
 
 use super::background::Background;
 use super::checkpoint::CheckpointState;
+use super::damage::mending::{EntriesAnswered, Mending};
+use super::damage::opening::{Consensus, Lack, Opening, open_store};
+use super::damage::page_repair::PageRepair;
 use super::figures::Figures;
 use super::force::force;
 use super::forward::Forwarding;
@@ -29,14 +32,11 @@ use super::health::Health;
 use super::lease_clock::LeaseClock;
 use super::look_ahead::LookAhead;
 use super::membership::configuration_of;
-use super::mending::{EntriesAnswered, Mending};
 use super::messages::Messages;
-use super::opening::{Consensus, Lack, Opening, open_store};
-use super::page_repair::PageRepair;
 use super::pending::PendingProposals;
 use super::read::Reads;
-use super::transfer_receive::Receiving;
-use super::transfer_send::Sending;
+use super::transfer::receiving::Receiving;
+use super::transfer::send::Sending;
 use super::watches::Watches;
 use super::{Outbox, Replica, Stage};
 use crate::config::Config;

@@ -16,7 +16,7 @@ use engine::watch::watcher::{
     Credit, Delivery, PrevKv, ProgressNotify, WatchFilters, WatchOwner, WatcherId, WatcherSpec,
 };
 
-use super::page_repair::Need;
+use super::damage::page_repair::Need;
 use super::{Outbox, Replica};
 use crate::effect::{Effect, Effects, LogLevel};
 use crate::input::CoreId;

@@ -4,8 +4,8 @@
 
 use super::{Mutant, edit};
 
-const INSTALL: &str = "shard/src/replica/transfer_install.rs";
-const MENDING: &str = "shard/src/replica/mending.rs";
+const INSTALL: &str = "shard/src/replica/transfer/install.rs";
+const MENDING: &str = "shard/src/replica/damage/mending.rs";
 
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
@@ -61,7 +61,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         members: 3,
         focus: "rot",
         edits: &[edit(
-            "shard/src/replica/rewind.rs",
+            "shard/src/replica/damage/rewind.rs",
             "            Stage::Waiting => self.go_back(fx),",
             "            Stage::Waiting if IS => { self.end_rewind(fx); Ok(()) }
             Stage::Waiting => self.go_back(fx),",

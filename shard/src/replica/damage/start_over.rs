@@ -16,9 +16,9 @@ use engine::wal::position::GroupId;
 use engine::wal::record::EntryId as WalEntryId;
 use raft::{Entry, EntryId, Index, Snapshot, Term};
 
-use super::recovery::{RecoveredGroup, StartError, consensus};
-use super::{DEFAULT_GROUP, Replica};
 use crate::effect::{Effect, Effects, LogLevel};
+use crate::replica::recovery::{RecoveredGroup, StartError, consensus};
+use crate::replica::{DEFAULT_GROUP, Replica};
 use crate::wal::ShardWal;
 
 /// What a state leaves of the log of the member that receives it.
@@ -33,7 +33,7 @@ enum OwnLog {
 }
 
 /// The end of a member's own log and what it holds at an index.
-pub(super) struct LogSight {
+pub(in crate::replica) struct LogSight {
     /// The index before the first entry that was not dropped.
     pub base: Index,
     pub last: EntryId,
@@ -60,7 +60,7 @@ impl LogSight {
 }
 
 impl RecoveredGroup {
-    pub(super) fn sight(&self, state: Index) -> LogSight {
+    pub(in crate::replica) fn sight(&self, state: Index) -> LogSight {
         let term = |index: Index| {
             if index == self.log_base.index {
                 return Some(self.log_base.term);
@@ -106,13 +106,13 @@ impl RecoveredGroup {
 
 impl<M: PageMap> Replica<M> {
     /// Whether the start asks for what it lacks: another member's state would do as well.
-    pub(super) fn is_short_of_state(&self) -> bool {
+    pub(in crate::replica) fn is_short_of_state(&self) -> bool {
         self.opening.is_some() || self.mending.as_ref().is_some_and(|mending| mending.is_asking())
     }
 
     /// Nobody has what is lacking: the state of one of the others is wanted, of the leader if it is
     /// known, else of each in turn.
-    pub(super) fn want_state_of_others(&mut self) {
+    pub(in crate::replica) fn want_state_of_others(&mut self) {
         let others: Vec<u64> = self.connected_since_us.keys().copied().collect();
         let leader = self.raft.soft_state().leader.map(|leader| leader.0);
         match leader.filter(|leader| others.contains(leader)) {
@@ -123,7 +123,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// Whether this start could go on from a state that ends with `last`.
-    pub(super) fn may_start_from(&self, last: EntryId) -> bool {
+    pub(in crate::replica) fn may_start_from(&self, last: EntryId) -> bool {
         self.own_log_under(last) != OwnLog::Unknown
     }
 
@@ -139,7 +139,7 @@ impl<M: PageMap> Replica<M> {
     /// The state is durable in the side file: it is put in place of the store. Where nothing of the
     /// own log is kept the WAL says so first, and a start after a crash goes on copying; where
     /// something is, such a start finds broken pages and begins anew.
-    pub(super) fn begin_start_over(&mut self, wal: &mut ShardWal) {
+    pub(in crate::replica) fn begin_start_over(&mut self, wal: &mut ShardWal) {
         let Some(last) = self.receiving.held_store() else { return };
         let last = EntryId { index: Index(last.index), term: Term(last.term) };
         let own_log = self.own_log_under(last);
@@ -153,7 +153,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// The received store is open and durable: the start goes on from there.
-    pub(super) fn end_start_over(
+    pub(in crate::replica) fn end_start_over(
         &mut self,
         directory: &Directory,
         wal: &mut ShardWal,
@@ -188,7 +188,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// Makes Raft of an open store and what the WAL holds behind it.
-    pub(super) fn go_on_from(
+    pub(in crate::replica) fn go_on_from(
         &mut self,
         meta: &Meta,
         group: RecoveredGroup,

@@ -16,15 +16,14 @@ use engine::wal::record::EntryId;
 use net::peer::{PageRun, PageWanted, PeerMessage};
 use raft::{Body, Configuration, Message, ReplicaId, Role, Snapshot};
 
-use super::opening::Opening;
-use super::{DEFAULT_GROUP, Replica};
+use super::receiving::{Attempt, Phase, SILENCE_US};
 use crate::effect::{Effect, Effects, LogLevel};
 use crate::input::ConnectionId;
 use crate::peers::Peers;
+use crate::replica::damage::opening::Opening;
+use crate::replica::{DEFAULT_GROUP, Replica};
 use crate::wal::ShardWal;
 
-/// An attempt without news for so long is given up.
-const SILENCE_US: u64 = 5_000_000;
 /// Pages asked for in one request: the sender answers one in a step of its own.
 const REQUEST_PAGES_MAX: u32 = 16;
 /// Runs in one request.
@@ -40,147 +39,16 @@ const SYNC_SIZE_BYTES: usize = 8 << 20;
 /// Bytes in the side file that are not known to be synced; nothing more is asked for above.
 const UNSYNCED_SIZE_BYTES_MAX: usize = 32 << 20;
 
-/// The transfer to this member.
-#[derive(Debug, Default)]
-pub(super) struct Receiving {
-    /// Who said that it is needed, because of entries up to this index.
-    wanted: Option<(u64, u64)>,
-    /// Whose pages are to replace the own ones, one of which is broken for good.
-    wanted_store: Option<u64>,
-    /// Who was asked last for that, where no leader is known.
-    last_source: u64,
-    /// Who lacks pages of its own newest checkpoint: the next attempt is made with another one.
-    lacking: Option<u64>,
-    attempt: Option<Attempt>,
-    sink: Sink,
-    /// The side file has something in it.
-    is_side_used: bool,
-    next_request: u64,
-    sync_number: u64,
-    /// Syncs on their way: number and bytes.
-    syncs: Vec<(u64, usize)>,
-    unsynced_size_bytes: usize,
-}
-
-#[derive(Debug)]
-struct Attempt {
-    from: u64,
-    connection: Option<ConnectionId>,
-    phase: Phase,
-    /// The log is whole here, the own pages are not.
-    replaces_store: bool,
-    heard_us: u64,
-    /// The own pages are at rest, and all that was ordered of them is done, when this sync is.
-    barrier: Option<u64>,
-    last: EntryId,
-    configuration: Configuration,
-    /// Requests on their way.
-    requests: Vec<u64>,
-    pages_received: u64,
-    started_us: u64,
-}
-
-#[derive(Debug)]
-enum Phase {
-    /// Waiting for the connection, or for the meta page.
-    Aiming,
-    /// Walking and asking.
-    Fetching,
-    /// All is written; this sync makes it durable.
-    Syncing { number: u64, directory: Box<Directory> },
-    /// All is durable: the leader's word is awaited.
-    Held { directory: Box<Directory> },
-}
-
-impl Receiving {
-    /// Whether the own pages have to stay as they are.
-    pub fn holds_pages(&self) -> bool {
-        self.attempt.is_some()
-    }
-
-    /// When an attempt is given up.
-    pub fn next_wake_us(&self) -> Option<u64> {
-        self.attempt.as_ref().map(|attempt| attempt.heard_us + SILENCE_US)
-    }
-
-    /// Whether this is the connection of the attempt, or the dial or handshake for it.
-    pub fn is_own(&self, member: u64, connection: Option<ConnectionId>) -> bool {
-        let own = |attempt: &Attempt| {
-            let is_opening = attempt.connection.is_none() && matches!(attempt.phase, Phase::Aiming);
-            attempt.from == member && (is_opening || attempt.connection == connection)
-        };
-        self.attempt.as_ref().is_some_and(own)
-    }
-
-    /// Whether this is the connection by which pages of a transfer come.
-    pub fn has(&self, connection: ConnectionId) -> bool {
-        self.attempt.as_ref().is_some_and(|attempt| attempt.connection == Some(connection))
-    }
-
-    /// What an earlier attempt left in the side file goes: it is wanted for something else.
-    pub fn discard_side(&mut self, fx: &mut Effects) {
-        assert!(self.attempt.is_none());
-        if self.is_side_used {
-            fx.push(Effect::SideDiscard);
-            self.on_side_discarded();
-        }
-    }
-
-    /// The own pages cannot be mended: those of `from` are fetched, unless something is already.
-    pub fn want_store(&mut self, from: u64) {
-        self.wanted_store = Some(from);
-    }
-
-    /// The same, of another one of `others` each time.
-    pub fn want_store_of_next(&mut self, others: &[u64]) {
-        let next = self.next_source(others);
-        self.want_store(next);
-    }
-
-    fn next_source(&mut self, others: &[u64]) -> u64 {
-        let next = others.iter().find(|other| self.last_source < **other).or(others.first());
-        self.last_source = *next.expect("there is one to ask");
-        self.last_source
-    }
-
-    /// The state that is held in full and replaces the own pages: its last entry.
-    pub fn held_store(&self) -> Option<EntryId> {
-        let attempt = self.attempt.as_ref().filter(|attempt| attempt.replaces_store)?;
-        matches!(attempt.phase, Phase::Held { .. }).then_some(attempt.last)
-    }
-
-    /// The configuration of the state that is being received.
-    pub fn configuration(&self) -> Option<&Configuration> {
-        self.attempt.as_ref().map(|attempt| &attempt.configuration)
-    }
-
-    /// Nothing is left of the side file.
-    pub fn on_side_discarded(&mut self) {
-        self.is_side_used = false;
-        self.sink = Sink::default();
-    }
-
-    /// The directory of a state that is held in full.
-    pub fn take_held(&mut self) -> Option<Box<Directory>> {
-        let attempt = self.attempt.take()?;
-        self.sink = Sink::default();
-        match attempt.phase {
-            Phase::Held { directory } => Some(directory),
-            _ => None,
-        }
-    }
-}
-
 impl<M: PageMap> Replica<M> {
     /// A leader says that this member lacks what only its pages hold.
-    pub(super) fn on_snapshot_notice(&mut self, from: u64, snapshot: &Snapshot) {
+    pub(in crate::replica) fn on_snapshot_notice(&mut self, from: u64, snapshot: &Snapshot) {
         if self.receiving.attempt.is_none() && !self.is_installing() {
             self.receiving.wanted = Some((from, snapshot.last.index.0));
         }
     }
 
     /// One more step of the transfer to this member, if there is one.
-    pub(super) fn run_receiving(
+    pub(in crate::replica) fn run_receiving(
         &mut self,
         wal: &mut ShardWal,
         peers: &mut Peers,
@@ -265,7 +133,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// The connection for a transfer is open; false if it is another member that wants one.
-    pub(super) fn on_receiving_opened(
+    pub(in crate::replica) fn on_receiving_opened(
         &mut self,
         member: u64,
         connection: ConnectionId,
@@ -285,7 +153,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// The attempt's connection ended.
-    pub(super) fn on_receiving_closed(&mut self, peers: &mut Peers, fx: &mut Effects) {
+    pub(in crate::replica) fn on_receiving_closed(&mut self, peers: &mut Peers, fx: &mut Effects) {
         let attempt = self.receiving.attempt.as_mut().expect("the caller asked whose it is");
         attempt.connection = None;
         if !matches!(attempt.phase, Phase::Syncing { .. } | Phase::Held { .. }) {
@@ -294,7 +162,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// The sender names its newest checkpoint.
-    pub(super) fn on_meta(
+    pub(in crate::replica) fn on_meta(
         &mut self,
         connection: ConnectionId,
         last: raft::EntryId,
@@ -342,7 +210,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// Pages came that were asked for.
-    pub(super) fn on_pages(
+    pub(in crate::replica) fn on_pages(
         &mut self,
         connection: ConnectionId,
         sequence: u64,
@@ -386,7 +254,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// A sync of the side file is done.
-    pub(super) fn on_side_synced(&mut self, number: u64) {
+    pub(in crate::replica) fn on_side_synced(&mut self, number: u64) {
         let slot = self.receiving.syncs.iter().position(|(known, _)| *known == number);
         let (_, size_bytes) = self.receiving.syncs.remove(slot.expect("a sync is answered once"));
         assert!(size_bytes <= self.receiving.unsynced_size_bytes);
@@ -514,7 +382,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// After Raft had its say: a state that it does not want is given up.
-    pub(super) fn drop_unwanted(&mut self, peers: &mut Peers, fx: &mut Effects) {
+    pub(in crate::replica) fn drop_unwanted(&mut self, peers: &mut Peers, fx: &mut Effects) {
         let is_old = |attempt: &Attempt| attempt.last.index <= self.raft.commit().0;
         let Some(attempt) = &self.receiving.attempt else { return };
         let is_unwanted = is_old(attempt) && !attempt.replaces_store;

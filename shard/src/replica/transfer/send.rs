@@ -15,11 +15,11 @@ use engine::transfer::{Wanted, source};
 use net::peer::{PageRun, PageWanted, PeerMessage};
 use raft::{EntryId, Index, Message, ReplicaId, SnapshotOutcome, Term};
 
-use super::pending::Waiter;
-use super::{DEFAULT_GROUP, Replica};
 use crate::effect::{Effect, Effects, LogLevel};
 use crate::input::ConnectionId;
 use crate::peers::Peers;
+use crate::replica::pending::Waiter;
+use crate::replica::{DEFAULT_GROUP, Replica};
 
 /// A transfer of which nothing was heard for so long is over.
 const SILENCE_US: u64 = 3_000_000;
@@ -38,7 +38,7 @@ const REQUEST_PAGES_MAX: u64 = 1_024;
 
 /// Transfers to others.
 #[derive(Debug, Default)]
-pub(super) struct Sending {
+pub(in crate::replica) struct Sending {
     /// Members that Raft waits for, and until when.
     awaited: BTreeMap<u64, u64>,
     requests: VecDeque<Request>,
@@ -68,7 +68,7 @@ impl Sending {
 
 impl<M: PageMap> Replica<M> {
     /// Raft wants a member to have the newest checkpoint: it is told so and fetches it.
-    pub(super) fn on_snapshot_wanted(&mut self, message: Message, peers: &mut Peers) {
+    pub(in crate::replica) fn on_snapshot_wanted(&mut self, message: Message, peers: &mut Peers) {
         let to = message.to;
         match peers.send(to.0, DEFAULT_GROUP, &PeerMessage::Raft(message)) {
             Ok(()) => {
@@ -79,7 +79,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// A receiver asks which checkpoint there is.
-    pub(super) fn on_meta_request(
+    pub(in crate::replica) fn on_meta_request(
         &mut self,
         member: u64,
         connection: ConnectionId,
@@ -99,7 +99,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// A receiver asks for pages: they are sent when it is their turn.
-    pub(super) fn on_page_request(
+    pub(in crate::replica) fn on_page_request(
         &mut self,
         member: u64,
         connection: ConnectionId,
@@ -135,7 +135,11 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// A connection for transfers ended, and it was not this member that received by it.
-    pub(super) fn on_sending_closed(&mut self, member: u64, connection: Option<ConnectionId>) {
+    pub(in crate::replica) fn on_sending_closed(
+        &mut self,
+        member: u64,
+        connection: Option<ConnectionId>,
+    ) {
         self.sending.requests.retain(|request| Some(request.connection) != connection);
         if let Some(until_us) = self.sending.awaited.get_mut(&member) {
             *until_us = (self.now_us + CLOSED_US).min(*until_us);
@@ -143,7 +147,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// Answers requests at the rate that is allowed, and gives up transfers that went silent.
-    pub(super) fn run_sending(&mut self, peers: &mut Peers, fx: &mut Effects) {
+    pub(in crate::replica) fn run_sending(&mut self, peers: &mut Peers, fx: &mut Effects) {
         let now_us = self.now_us;
         let raft = &mut self.raft;
         self.sending.awaited.retain(|member, until_us| {
@@ -193,7 +197,7 @@ impl<M: PageMap> Replica<M> {
 
     /// A leader whose log does not go back to its checkpoint cannot help who lags: it makes another
     /// checkpoint. So does one that has none while a newborn member waits for it.
-    pub(super) fn checkpoint_for_others(&mut self, fx: &mut Effects) {
+    pub(in crate::replica) fn checkpoint_for_others(&mut self, fx: &mut Effects) {
         if self.background.is_own_pending()
             || self.checkpoint.is_under_way()
             || self.raft.configuration().members().count() <= 1

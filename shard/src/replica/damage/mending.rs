@@ -14,12 +14,12 @@ use engine::page::map::PageMap;
 use net::peer::PeerMessage;
 use raft::{Entry, EntryId, EntryKind, Index, LogError, RaftNode, Restored};
 
-use super::recovery::RecoveredGroup;
 use super::start_over::LogSight;
-use super::{DEFAULT_GROUP, Replica};
 use crate::effect::{Effect, Effects, LogLevel};
 use crate::input::ConnectionId;
 use crate::peers::Peers;
+use crate::replica::recovery::RecoveredGroup;
+use crate::replica::{DEFAULT_GROUP, Replica};
 use crate::wal::ShardWal;
 
 /// Bytes of entries in an answer, beside its first one.
@@ -38,7 +38,7 @@ const STUCK_US: u64 = 3_000_000;
 
 /// A log that is being mended.
 #[derive(Debug)]
-pub(super) struct Mending {
+pub(in crate::replica) struct Mending {
     /// What Raft starts from in the end; its entries are those before the first hole.
     restored: Restored,
     raft_config: raft::Config,
@@ -74,7 +74,7 @@ enum Phase {
 /// What this member told others of its log since the last tick, so that nobody's questions keep it
 /// from its own work: who is not answered asks again.
 #[derive(Debug, Default)]
-pub(super) struct EntriesAnswered {
+pub(in crate::replica) struct EntriesAnswered {
     since_us: u64,
     size_bytes: usize,
 }
@@ -341,12 +341,12 @@ impl Mending {
 
 impl<M: PageMap> Replica<M> {
     /// Whether the log has to be mended first, or the store to be opened.
-    pub(super) fn is_mending(&self) -> bool {
+    pub(in crate::replica) fn is_mending(&self) -> bool {
         self.mending.is_some() || self.opening.is_some()
     }
 
     /// A member asks for entries of the log. Who cannot know says nothing: silence is asked again.
-    pub(super) fn on_entries_request(
+    pub(in crate::replica) fn on_entries_request(
         &mut self,
         connection: ConnectionId,
         sequence: u64,
@@ -380,7 +380,12 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// A member's answer.
-    pub(super) fn on_entries(&mut self, member: u64, sequence: u64, entries: Vec<Entry>) {
+    pub(in crate::replica) fn on_entries(
+        &mut self,
+        member: u64,
+        sequence: u64,
+        entries: Vec<Entry>,
+    ) {
         if let Some(mending) = &mut self.mending
             && matches!(mending.phase, Phase::Fill | Phase::Replace)
         {
@@ -389,7 +394,12 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// One more step of mending.
-    pub(super) fn run_mending(&mut self, wal: &mut ShardWal, peers: &mut Peers, fx: &mut Effects) {
+    pub(in crate::replica) fn run_mending(
+        &mut self,
+        wal: &mut ShardWal,
+        peers: &mut Peers,
+        fx: &mut Effects,
+    ) {
         if self.is_installing() {
             return;
         }

@@ -14,18 +14,18 @@ use engine::page::map::{Corruption, PageMap};
 use engine::page::meta::Meta;
 use raft::{EntryId, HardState, Index, RaftNode, Restored, VoteMemory};
 
-use super::checkpoint::CheckpointState;
-use super::membership::configuration_of;
 use super::mending::Mending;
 use super::page_repair::Need;
-use super::recovery::{RecoveredGroup, StartError, raft_config};
 use super::start_over::LogSight;
-use super::{DEFAULT_GROUP, Replica};
 use crate::config::Config;
 use crate::effect::{Effect, Effects, LogLevel};
+use crate::replica::checkpoint::CheckpointState;
+use crate::replica::membership::configuration_of;
+use crate::replica::recovery::{RecoveredGroup, StartError, raft_config};
+use crate::replica::{DEFAULT_GROUP, Replica};
 
 /// A start that waits.
-pub(super) struct Opening {
+pub(in crate::replica) struct Opening {
     lack: Lack,
     /// What the WAL holds; taken when the store is open.
     group: Option<RecoveredGroup>,
@@ -36,7 +36,7 @@ pub(super) struct Opening {
 }
 
 /// What it waits for.
-pub(super) enum Lack {
+pub(in crate::replica) enum Lack {
     /// The page met last, of a checkpoint.
     Page { meta: Box<Meta>, page: Corruption },
     /// Everything: why.
@@ -44,7 +44,7 @@ pub(super) enum Lack {
 }
 
 /// What a replica is made of besides its store.
-pub(super) struct Consensus {
+pub(in crate::replica) struct Consensus {
     pub raft: RaftNode,
     pub mending: Option<Mending>,
     pub checkpoint: CheckpointState,
@@ -116,7 +116,7 @@ impl Consensus {
 
 /// The store as `meta` left it, or the page that keeps it from being opened; then the store is an
 /// empty one over the same file, to be opened when the page is mended.
-pub(super) fn open_store<M: PageMap>(
+pub(in crate::replica) fn open_store<M: PageMap>(
     map: M,
     meta: Option<&Meta>,
 ) -> Result<(Engine<M>, Option<Corruption>), StartError> {
@@ -148,7 +148,7 @@ fn reopen<M: PageMap>(engine: &mut Engine<M>, meta: &Meta) -> Result<(), OpenErr
 
 impl<M: PageMap> Replica<M> {
     /// One more step of a start that waits.
-    pub(super) fn run_opening(&mut self, fx: &mut Effects) {
+    pub(in crate::replica) fn run_opening(&mut self, fx: &mut Effects) {
         let Some(opening) = &mut self.opening else { return };
         opening.tell(fx);
         if matches!(opening.lack, Lack::Store(_)) {
@@ -192,7 +192,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// What was found behind the broken pages refuses the start after all.
-    pub(super) fn refuse_start(&mut self, error: &StartError, fx: &mut Effects) {
+    pub(in crate::replica) fn refuse_start(&mut self, error: &StartError, fx: &mut Effects) {
         let fields = vec![("error", format!("\"{error}\""))];
         let message = "the member cannot start".to_string();
         fx.push(Effect::Log { level: LogLevel::Error, message, fields });

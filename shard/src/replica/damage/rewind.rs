@@ -14,15 +14,15 @@ use engine::page::meta::check_meta;
 use raft::{Entry, EntryKind, Index};
 
 use super::page_repair::Need;
-use super::{Replica, STEP_WORK_UNITS};
 use crate::effect::{Effect, Effects, LogLevel};
+use crate::replica::{Replica, STEP_WORK_UNITS};
 
 /// Bytes of entries that are read again at once, beside the first one.
 const ENTRIES_SIZE_BYTES: usize = 1 << 20;
 
 /// The store is on its way back to where it was.
 #[derive(Debug)]
-pub(super) struct Rewind {
+pub(in crate::replica) struct Rewind {
     /// The last entry whose application was complete.
     target: u64,
     /// The revision that was published then.
@@ -51,7 +51,7 @@ impl Rewind {
 
 impl<M: PageMap> Replica<M> {
     /// A received state took the place of the broken pages; the log contains it.
-    pub(super) fn go_on_from_adopted(&mut self, index: u64, fx: &mut Effects) {
+    pub(in crate::replica) fn go_on_from_adopted(&mut self, index: u64, fx: &mut Effects) {
         let rewind = self.rewind.as_mut().expect("a state is adopted because of broken pages");
         rewind.stage = Stage::Replaying;
         rewind.entries.clear();
@@ -67,12 +67,12 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// Whether the store must not be looked at: it is being replaced, not where it was, or not open.
-    pub(super) fn is_store_away(&self) -> bool {
+    pub(in crate::replica) fn is_store_away(&self) -> bool {
         self.is_installing() || self.rewind.is_some() || self.opening.is_some()
     }
 
     /// Applying the entry behind the last applied one failed. False if nothing can be done.
-    pub(super) fn begin_rewind(&mut self, corruption: &Corruption) -> bool {
+    pub(in crate::replica) fn begin_rewind(&mut self, corruption: &Corruption) -> bool {
         let target = self.engine.applied_index();
         let has_checkpoint = self.checkpoint.newest().is_some();
         let next = self.checkpoint.durable().index + 1;
@@ -88,7 +88,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// One more step back to where the store was.
-    pub(super) fn run_rewind(&mut self, fx: &mut Effects) {
+    pub(in crate::replica) fn run_rewind(&mut self, fx: &mut Effects) {
         let Some(rewind) = &self.rewind else { return };
         // Who leads hands over if this takes long.
         self.health.observe_apply(true, self.now_us);

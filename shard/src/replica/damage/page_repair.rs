@@ -15,10 +15,10 @@ use bytes::Bytes;
 use engine::page::map::{Checksum, Corruption, PAGE_SIZE_BYTES, PageMap, PageNumber, checksum};
 use net::peer::{PageRun, PageWanted, PeerMessage};
 
-use super::{DEFAULT_GROUP, Replica};
 use crate::effect::{Effect, Effects, LogLevel};
 use crate::metrics::{Metrics, Scalar};
 use crate::peers::Peers;
+use crate::replica::{DEFAULT_GROUP, Replica};
 
 /// Broken pages and runs that are mended at the same time; more are errors.
 const BROKEN_MAX: usize = 64;
@@ -39,7 +39,7 @@ const COMPLAIN_US: u64 = 10_000_000;
 
 /// Who asks for a page to be mended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Need {
+pub(in crate::replica) enum Need {
     /// Something that can be refused.
     Read,
     /// Nothing is applied without it.
@@ -48,7 +48,7 @@ pub(super) enum Need {
 
 /// Broken pages that are being mended.
 #[derive(Debug, Default)]
-pub(super) struct PageRepair {
+pub(in crate::replica) struct PageRepair {
     /// By first page.
     broken: BTreeMap<u64, Broken>,
     /// First pages of what is being written.
@@ -227,7 +227,11 @@ impl Broken {
 impl<M: PageMap> Replica<M> {
     /// A page turned out to be broken. Whether it is being mended: then who met it waits for
     /// [`Replica::run_page_repair`] to say that it is, or that it is given up.
-    pub(super) fn on_broken_page(&mut self, corruption: &Corruption, need: Need) -> bool {
+    pub(in crate::replica) fn on_broken_page(
+        &mut self,
+        corruption: &Corruption,
+        need: Need,
+    ) -> bool {
         if !self.has_others() || self.is_installing() {
             return false;
         }
@@ -237,12 +241,12 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// Whether there is anybody to ask.
-    pub(super) fn has_others(&self) -> bool {
+    pub(in crate::replica) fn has_others(&self) -> bool {
         self.opening.is_some() || 1 < self.raft.configuration().members().count()
     }
 
     /// One more step of mending pages.
-    pub(super) fn run_page_repair(
+    pub(in crate::replica) fn run_page_repair(
         &mut self,
         peers: &mut Peers,
         metrics: &mut Metrics,
@@ -271,12 +275,21 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// Pages that were asked for here came.
-    pub(super) fn on_repair_pages(&mut self, member: u64, sequence: u64, pages: &[PageRun]) {
+    pub(in crate::replica) fn on_repair_pages(
+        &mut self,
+        member: u64,
+        sequence: u64,
+        pages: &[PageRun],
+    ) {
         self.page_repair.on_answer(member, sequence, pages);
     }
 
     /// The pages lie in their places, durable: what waited for them goes on.
-    pub(super) fn on_pages_repaired(&mut self, metrics: &mut Metrics, fx: &mut Effects) {
+    pub(in crate::replica) fn on_pages_repaired(
+        &mut self,
+        metrics: &mut Metrics,
+        fx: &mut Effects,
+    ) {
         let written = std::mem::take(&mut self.page_repair.writing);
         assert!(!written.is_empty(), "pages are written when they were asked for");
         fx.push(Effect::SideDiscard);
@@ -299,7 +312,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// The store that the broken pages belong to is gone: what waited looks again.
-    pub(super) fn end_page_repair(&mut self) {
+    pub(in crate::replica) fn end_page_repair(&mut self) {
         assert!(!self.page_repair.is_writing(), "nothing is installed meanwhile");
         for first in std::mem::take(&mut self.page_repair.broken).into_keys() {
             self.reads.resume(first);

@@ -13,14 +13,14 @@ use engine::wal::position::GroupId;
 use engine::wal::record::Install;
 use raft::{Entry, EntryKind, Index, ReadyNumber, Snapshot, Term};
 
-use super::rewind::Rewind;
-use super::{DEFAULT_GROUP, Replica};
 use crate::effect::{Effect, Effects, LogLevel};
+use crate::replica::damage::rewind::Rewind;
+use crate::replica::{DEFAULT_GROUP, Replica};
 use crate::wal::ShardWal;
 
 /// The state that is being installed.
 #[derive(Debug)]
-pub(super) struct Installing {
+pub(in crate::replica) struct Installing {
     directory: Box<Directory>,
     snapshot: Snapshot,
     stage: Stage,
@@ -53,12 +53,16 @@ impl Installing {
 
 impl<M: PageMap> Replica<M> {
     /// Whether the own pages may not be looked at.
-    pub(super) fn is_installing(&self) -> bool {
+    pub(in crate::replica) fn is_installing(&self) -> bool {
         self.installing.is_some()
     }
 
     /// Raft replaced its log by the state that was received: what the WAL is to say of it.
-    pub(super) fn begin_install(&mut self, snapshot: Snapshot, number: ReadyNumber) -> Install {
+    pub(in crate::replica) fn begin_install(
+        &mut self,
+        snapshot: Snapshot,
+        number: ReadyNumber,
+    ) -> Install {
         let directory = self.receiving.take_held().expect("Raft takes what it was offered");
         assert!(self.installing.is_none());
         assert!(!self.checkpoint.is_under_way(), "the own pages are at rest");
@@ -76,7 +80,7 @@ impl<M: PageMap> Replica<M> {
     /// A received state that the log contains takes the place of pages that cannot be mended. The
     /// WAL says nothing of it, since an install ends the log there: after a crash in the middle the
     /// pages are broken as they are now, and are replaced again.
-    pub(super) fn adopt_store(&mut self) {
+    pub(in crate::replica) fn adopt_store(&mut self) {
         let last = self.receiving.held_store().expect("the caller looked at it");
         let handed_out = self.committed.back().map(|entry| entry.index.0);
         let target = self.rewind.as_ref().map_or(last.index, Rewind::target);
@@ -96,7 +100,11 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// A start goes on from a received state.
-    pub(super) fn begin_install_at_start(&mut self, directory: Box<Directory>, snapshot: Snapshot) {
+    pub(in crate::replica) fn begin_install_at_start(
+        &mut self,
+        directory: Box<Directory>,
+        snapshot: Snapshot,
+    ) {
         assert!(self.installing.is_none() && !self.checkpoint.is_under_way());
         assert!(!self.page_repair.is_writing(), "no transfer begins beside a repair");
         let stage = Stage::RecordingAtStart;
@@ -114,7 +122,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// Begins the copying once the record is durable.
-    pub(super) fn run_install(&mut self, wal: &ShardWal, fx: &mut Effects) {
+    pub(in crate::replica) fn run_install(&mut self, wal: &ShardWal, fx: &mut Effects) {
         let Some(installing) = &mut self.installing else { return };
         if installing.stage == Stage::RecordingAtStart && wal.is_quiet() {
             installing.stage = Stage::Recorded;
@@ -138,7 +146,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// The meta page is durable: the store goes on from there.
-    pub(super) fn on_install_durable(
+    pub(in crate::replica) fn on_install_durable(
         &mut self,
         interval: u64,
         wal: &mut ShardWal,
@@ -188,7 +196,7 @@ impl<M: PageMap> Replica<M> {
         }
     }
     /// The store is ahead of what was applied here one by one.
-    pub(super) fn on_store_replaced(&mut self) {
+    pub(in crate::replica) fn on_store_replaced(&mut self) {
         self.on_members_changed();
         self.reset_watches();
         self.restart_leases();
