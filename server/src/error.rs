@@ -120,6 +120,13 @@ pub enum Fault {
         /// Why.
         error: io::Error,
     },
+    /// What was received of another member's state cannot be read any more.
+    SideFile {
+        /// First page of those that were read at once.
+        first: u64,
+        /// Why.
+        error: io::Error,
+    },
     /// The wait for events failed.
     Wait(io::Error),
     /// A thread of this core ended.
@@ -201,6 +208,9 @@ impl fmt::Display for Fault {
             ),
             Fault::WalSegment { segment, error } => {
                 write!(f, "WAL segment {segment} could not be made: {error}")
+            }
+            Fault::SideFile { first, error } => {
+                write!(f, "side file: page {first} and behind cannot be read: {error}")
             }
             Fault::Pages { what, first, error } => {
                 write!(f, "page file: {what} from page {first} failed: {error}")

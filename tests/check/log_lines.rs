@@ -16,6 +16,7 @@ const EXPECTED: &[(Excuse, &str)] = &[
     (Excuse::Rot, "the store is lost"),
     (Excuse::Rot, "a broken page was repaired from another member"),
     (Excuse::Rot, "the member starts from the state of another one"),
+    (Excuse::Rot, "the installed state cannot be opened: copying it again"),
     // Whether it is served in the end is for others to judge.
     (Excuse::Rot, "no entry is applied: a broken page was found on no other member"),
     (Excuse::Rot, "a broken page was found on no other member"),

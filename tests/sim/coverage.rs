@@ -24,6 +24,13 @@ pub enum Sight {
     FrameRotten,
     PageRotten,
     PageRepaired,
+    WriteLost,
+    WriteMisdirected,
+    PageUnreadable,
+    FrameUnreadable,
+    SideUnreadable,
+    StateGiven,
+    MemberLost,
     VoterAdded,
     LearnerAdded,
     LearnerPromoted,
@@ -36,7 +43,7 @@ pub enum Sight {
 }
 
 /// Their names, in the same order.
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 32] = [
     "elections",
     "kills",
     "power cuts",
@@ -53,6 +60,13 @@ const NAMES: [&str; 25] = [
     "frames rotten",
     "pages rotten",
     "pages repaired",
+    "writes lost",
+    "writes misdirected",
+    "pages unreadable",
+    "frames unreadable",
+    "side files unreadable",
+    "starts from another's state",
+    "members lost with their frames",
     "voters added",
     "learners added",
     "learners promoted",
@@ -98,6 +112,7 @@ impl Coverage {
                 self.add(Sight::BirthRefused);
             }
             "the WAL is mended" => self.add(Sight::LogMended),
+            "the member starts from the state of another one" => self.add(Sight::StateGiven),
             _ => {}
         }
     }

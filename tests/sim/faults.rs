@@ -17,6 +17,7 @@ use super::process::Standing;
 use super::queue::Happening;
 use super::sectors::{SECTOR_SIZE_BYTES, Survival};
 use super::session::Phase;
+use super::stray::Astray;
 use super::trace::Level;
 use super::world::World;
 use crate::check::raft_log::{DiskEntry, DiskLog};
@@ -89,6 +90,8 @@ impl World {
                 self.network.travel.rate_bytes_per_ms = rate;
             }
             FaultKind::Rot => self.rot(),
+            FaultKind::StrayWrite => self.begin_straying(),
+            FaultKind::LatentError => self.break_block(),
             FaultKind::Ambush => self.lay_ambush(),
         }
     }
@@ -207,6 +210,9 @@ impl World {
         let (now_us, member) = (self.now_us, &mut self.members[slot]);
         self.starts += 1;
         if let Err(refusal) = member.start(now_us, seed) {
+            if self.is_loss_told(slot, &refusal) {
+                return self.lose_member(slot, &refusal);
+            }
             let what = format!("member {slot} does not start: {refusal}");
             return self.complain(Err(Complaint::new("world", what)));
         }
@@ -227,6 +233,8 @@ impl World {
             member.slow_disk = (0, 0);
             member.slow_wal = (0, 0);
             member.is_disk_failing = false;
+            member.astray = Astray::None;
+            member.strays.clear();
             member.full_until_us = 0;
             member.is_doomed = false;
             member.is_doomed_at_head = false;

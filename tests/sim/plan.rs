@@ -43,10 +43,14 @@ pub enum FaultKind {
     Ambush,
     /// What one member's disk holds changes by itself; see `rot`.
     Rot,
+    /// A write of pages that its disk says is done never happened, or landed elsewhere; see `stray`.
+    StrayWrite,
+    /// A block of its disk cannot be read any more; see `latent`.
+    LatentError,
 }
 
 /// All kinds.
-pub const KINDS: [FaultKind; 16] = [
+pub const KINDS: [FaultKind; 18] = [
     FaultKind::Kill,
     FaultKind::PowerCut,
     FaultKind::Blackout,
@@ -63,7 +67,14 @@ pub const KINDS: [FaultKind; 16] = [
     FaultKind::Throttle,
     FaultKind::Ambush,
     FaultKind::Rot,
+    FaultKind::StrayWrite,
+    FaultKind::LatentError,
 ];
+
+/// Kinds that one member's disk alone suffers: what it loses, others hold.
+const DAMAGES: [FaultKind; 3] = [FaultKind::Rot, FaultKind::StrayWrite, FaultKind::LatentError];
+/// Of them, those that are drawn apart, so that plans without them are what they were.
+const DRAWN_APART: [FaultKind; 2] = [FaultKind::StrayWrite, FaultKind::LatentError];
 
 /// What clients do, as shares of a sum.
 #[derive(Clone, Debug)]
@@ -111,7 +122,7 @@ pub struct Plan {
     pub calm_us: u64,
     /// Kinds of faults that exist, with the mean time between two of a kind.
     pub faults: Vec<(FaultKind, u64)>,
-    /// The only member whose disk rots: what it loses, others hold.
+    /// The only member whose disk is damaged: what it loses, others hold.
     pub rotten: usize,
     /// What power cuts leave.
     pub survivals: Vec<Survival>,
@@ -157,9 +168,17 @@ impl Plan {
         let mut random = Random::new(seed ^ 0x5157_a7e1);
         let random = &mut random;
         let mut faults = Vec::new();
+        let mut apart = Random::new(seed ^ 0x0d15_c000);
         for kind in KINDS {
-            let is_there = random.chance(if kind == FaultKind::Ambush { 600 } else { 300 });
-            let mean_us = random.between(500_000, 8_000_000);
+            let is_apart = DRAWN_APART.contains(&kind);
+            let drawn = if is_apart { &mut apart } else { &mut *random };
+            let permille = match kind {
+                FaultKind::Ambush => 600,
+                _ if is_apart => 150,
+                _ => 300,
+            };
+            let is_there = drawn.chance(permille);
+            let mean_us = drawn.between(500_000, 8_000_000);
             if is_there && !(members == 1 && needs_peers(kind)) {
                 faults.push((kind, mean_us));
             }
@@ -171,7 +190,7 @@ impl Plan {
             _ => &[(1_000, 50_000), (1_000, 300_000)],
         };
         let election_timeout_us = *random.pick(&[300_000, 1_000_000, 1_000_000, 2_000_000]);
-        let rots = faults.iter().any(|(kind, _)| *kind == FaultKind::Rot);
+        let rots = faults.iter().any(|(kind, _)| DAMAGES.contains(kind));
         Plan {
             seed,
             members,
@@ -245,7 +264,12 @@ impl Plan {
 
     /// Whether a member's disk may hold something else than was written there.
     pub fn may_rot(&self, member: usize) -> bool {
-        member == self.rotten && self.has(FaultKind::Rot)
+        member == self.rotten && self.damages()
+    }
+
+    /// Whether one member's disk loses what was durable.
+    pub fn damages(&self) -> bool {
+        DAMAGES.iter().any(|kind| self.has(*kind))
     }
 
     /// Whether faults of a kind happen.
@@ -278,6 +302,8 @@ pub enum Focus {
     Watches,
     /// What one disk forgets, and who was away for too long.
     Rot,
+    /// What one disk loses, misplaces and cannot read.
+    Disk,
 }
 
 impl Focus {
@@ -290,6 +316,7 @@ impl Focus {
             "leases" => Some(Focus::Leases),
             "watches" => Some(Focus::Watches),
             "rot" => Some(Focus::Rot),
+            "disk" => Some(Focus::Disk),
             _ => None,
         }
     }
@@ -330,8 +357,14 @@ impl Plan {
                 plan.interval_bytes_max = *random.pick(&[4 << 10, 16 << 10]);
                 plan.shares.put += 20;
             }
-            Focus::Rot => {
-                plan.dwell_on(FaultKind::Rot, often(random));
+            Focus::Rot | Focus::Disk => {
+                if focus == Focus::Disk {
+                    plan.faults.retain(|(kind, _)| *kind != FaultKind::Rot);
+                    plan.dwell_on(FaultKind::StrayWrite, often(random));
+                    plan.dwell_on(FaultKind::LatentError, often(random));
+                } else {
+                    plan.dwell_on(FaultKind::Rot, often(random));
+                }
                 plan.dwell_on(FaultKind::Kill, 2 * often(random));
                 plan.dwell_on(FaultKind::PowerCut, 3 * often(random));
                 plan.dwell_on(FaultKind::Isolate, 2 * often(random));
@@ -379,6 +412,8 @@ fn needs_peers(kind: FaultKind) -> bool {
             | FaultKind::Blackout
             | FaultKind::Ambush
             | FaultKind::Rot
+            | FaultKind::StrayWrite
+            | FaultKind::LatentError
     )
 }
 

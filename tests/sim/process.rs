@@ -15,6 +15,7 @@ use super::plan::Plan;
 use super::random::Random;
 use super::rot::Written;
 use super::storage::DiskImage;
+use super::stray::{Astray, Stray};
 
 /// Whether a member's process is started again when it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,10 @@ pub struct Member {
     pub full_until_us: u64,
     /// The next write or sync fails.
     pub is_disk_failing: bool,
+    /// Which of the next writes of pages goes astray.
+    pub astray: Astray,
+    /// Writes of pages that are not synced yet, and will not be where they should.
+    pub strays: Vec<Stray>,
     /// The power goes while the next WAL write is on its way.
     pub is_doomed: bool,
     /// The same, for the first write behind the next head of a segment.
@@ -122,6 +127,8 @@ impl Member {
             wal_written: VecDeque::new(),
             full_until_us: 0,
             is_disk_failing: false,
+            astray: Astray::None,
+            strays: Vec::new(),
             is_doomed: false,
             is_doomed_at_head: false,
         }
@@ -138,12 +145,13 @@ impl Member {
         self.is_leading = false;
         self.has_power = true;
         self.is_disk_failing = false;
+        self.strays.clear();
         self.is_doomed = false;
         self.is_doomed_at_head = false;
         self.disk.sync_all();
         self.disk.finish_install();
         let map = self.disk.map_pages();
-        let slots = map.meta_slots().map(Some);
+        let slots = self.disk.meta_slots();
         let config = Config { seed, ..self.config.clone() };
         let shard = Shard::open(config, &self.disk, map, &slots, self.clock.local_us(now_us))?;
         self.process = Some(Process {

@@ -73,24 +73,29 @@ impl World {
         });
     }
 
-    fn rot_wal(&mut self, slot: usize) {
+    /// A frame of a member's WAL that was not hit yet, and is none of the newest.
+    pub(super) fn take_old_frame(&mut self, slot: usize) -> Option<Written> {
         let member = &mut self.members[slot];
         let sizes = member.disk.segment_sizes();
         member.wal_written.retain(|written| sizes.iter().any(|(id, _)| *id == written.segment));
-        let Some(count) = member.wal_written.len().checked_sub(NEWEST_WRITES) else { return };
+        let count = member.wal_written.len().checked_sub(NEWEST_WRITES)?;
         if count == 0 {
-            return;
+            return None;
         }
         let number = self.random.slot(count);
         // A frame that is hit twice may lose both copies of its directory.
-        let written = member.wal_written.remove(number).expect("it is one of them");
+        member.wal_written.remove(number)
+    }
+
+    fn rot_wal(&mut self, slot: usize) {
+        let Some(written) = self.take_old_frame(slot) else { return };
         let reach_bytes = match self.random.chance(700) {
             true => HEAD_SIZE_BYTES,
             false => written.size_bytes,
         };
         let offset_bytes = written.offset_bytes + self.random.between(0, reach_bytes);
         let bit = self.random.slot(8) as u32;
-        member.disk.segment_mut(written.segment).flip_bit(offset_bytes, bit);
+        self.members[slot].disk.segment_mut(written.segment).flip_bit(offset_bytes, bit);
         self.coverage.add(Sight::FrameRotten);
         self.trace.say(Level::Faults, self.now_us, || {
             format!("a bit of {:?} at {offset_bytes} changed at member {slot}", written.segment)

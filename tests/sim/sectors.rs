@@ -196,6 +196,21 @@ impl SectorFile {
         self.unreadable.insert(number);
     }
 
+    /// A latent error that takes a whole block of a file system: what goes through the page cache
+    /// is read and lost in such blocks.
+    pub fn break_block(&mut self, number: u64) {
+        let first = number * SECTORS_PER_BLOCK as u64;
+        (first..first + SECTORS_PER_BLOCK as u64).for_each(|sector| self.break_sector(sector));
+    }
+
+    /// Blocks of which something cannot be read, ascending.
+    pub fn unreadable_blocks(&self) -> Vec<u64> {
+        let mut blocks: Vec<u64> =
+            self.unreadable.iter().map(|sector| sector / SECTORS_PER_BLOCK as u64).collect();
+        blocks.dedup();
+        blocks
+    }
+
     /// A bit changes by itself, durably.
     pub fn flip_bit(&mut self, offset_bytes: u64, bit: u32) {
         assert!(offset_bytes < self.size_bytes);

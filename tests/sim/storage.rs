@@ -15,7 +15,7 @@ use engine::wal::source::{ReadFailed, SegmentSource};
 use engine::wal::writer::SegmentFile;
 
 use super::random::Random;
-use super::sectors::{SectorFile, Survival};
+use super::sectors::{SectorFile, Survival, Unreadable};
 
 /// What survives the end of a process.
 #[derive(Clone, Debug, Default)]
@@ -84,7 +84,19 @@ impl DiskImage {
         // A write that broke off may have left part of a page at the end.
         bytes.truncate(bytes.len() / PAGE_SIZE_BYTES * PAGE_SIZE_BYTES);
         *pages.bytes_mut() = bytes;
+        for page in self.pages.unreadable_blocks() {
+            pages.break_page(PageNumber(page));
+        }
         pages
+    }
+
+    /// The two meta pages as a start reads them; `None` is one that cannot be read.
+    pub fn meta_slots(&self) -> [Option<Vec<u8>>; 2] {
+        [0, 1].map(|slot| {
+            let mut page = vec![0; PAGE_SIZE_BYTES];
+            let read = self.pages.read(slot * PAGE_SIZE_BYTES as u64, &mut page);
+            read.is_ok().then_some(page)
+        })
     }
 
     /// The side file, made when it is first written.
@@ -97,17 +109,25 @@ impl DiskImage {
         self.side = None;
     }
 
-    /// Copies pages from the side file to their places, and syncs them there.
-    pub fn install(&mut self, runs: &[(u64, u64)]) -> Vec<PageWrite> {
+    /// The side file, if there is one.
+    pub fn maybe_side_mut(&mut self) -> Option<&mut SectorFile> {
+        self.side.as_mut()
+    }
+
+    /// Copies pages from the side file to their places, to be synced there.
+    ///
+    /// # Errors
+    /// A piece of the side file cannot be read: what lies before it was copied.
+    pub fn install(&mut self, runs: &[(u64, u64)]) -> Result<Vec<PageWrite>, Unreadable> {
         let side = self.side.as_ref().expect("what is installed was received");
         let mut writes = Vec::new();
         for (first, count) in runs {
             let mut bytes = vec![0; *count as usize * PAGE_SIZE_BYTES];
-            side.read(first * PAGE_SIZE_BYTES as u64, &mut bytes).expect("it was written whole");
+            side.read(first * PAGE_SIZE_BYTES as u64, &mut bytes)?;
             self.pages.write(first * PAGE_SIZE_BYTES as u64, &bytes);
             writes.push(PageWrite { first: PageNumber(*first), bytes: bytes.into() });
         }
-        writes
+        Ok(writes)
     }
 
     /// What a start does first: an install that a crash interrupted is done from its beginning, the
@@ -118,7 +138,10 @@ impl DiskImage {
         let mut read =
             |first: u64, bytes: &mut [u8]| side.read(first * PAGE_SIZE_BYTES as u64, bytes).is_ok();
         let Some(directory) = Directory::decode(install, &mut read) else { return };
-        self.install(&directory.runs);
+        if self.install(&directory.runs).is_err() {
+            // The start hears that the state is lost.
+            return;
+        }
         let offset = directory.meta().slot() * PAGE_SIZE_BYTES as u64;
         self.pages.write(offset, &directory.meta_page);
         self.pages.sync();
@@ -209,7 +232,7 @@ mod tests {
         let mut disk = DiskImage::default();
         disk.write_pages(0, &[1; 3 * PAGE_SIZE_BYTES]);
         disk.side_mut().write(PAGE_SIZE_BYTES as u64, &[2; PAGE_SIZE_BYTES]);
-        let writes = disk.install(&[(1, 1)]);
+        let writes = disk.install(&[(1, 1)]).expect("it can be read");
         assert_eq!(writes.len(), 1);
         let bytes = disk.map_pages().bytes().to_vec();
         let page = |number: usize| bytes[number * PAGE_SIZE_BYTES];

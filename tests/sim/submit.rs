@@ -113,8 +113,13 @@ impl World {
             }
             Effect::SideSync { number } => Happening::SideSynced { member, life, number },
             Effect::PagesInstall { runs, .. } => {
-                for write in disk.install(&runs) {
+                let Ok(writes) = disk.install(&runs) else {
+                    let effect = Effect::PagesInstall { runs, whole_pages: None };
+                    return self.fail_disk(slot, effect);
+                };
+                for write in writes {
                     self.write_map(slot, &write);
+                    self.maybe_lead_astray(slot, &write);
                 }
                 self.maybe_doom_install(slot, life);
                 Happening::PagesInstalled { member, life }
@@ -181,16 +186,16 @@ impl World {
                 Input::WalSegmentReady { segment }
             }
             Happening::PagesSynced { interval, .. } => {
-                disk.pages_mut().sync();
+                self.sync_pages(slot);
                 Input::PagesSynced { interval }
             }
             Happening::MetaSynced { interval, .. } => {
-                disk.pages_mut().sync();
+                self.sync_pages(slot);
                 self.coverage.add(Sight::Checkpoint);
                 if self.verified_interval < interval && !self.plan.may_rot(slot) {
                     // The others' meta page of this interval has to be the same bytes.
                     self.verified_interval = interval;
-                    let judged = trees::check(slot as u64, disk.map_pages());
+                    let judged = trees::check(slot as u64, self.members[slot].disk.map_pages());
                     self.complain(judged.map(|_| ()));
                 }
                 Input::MetaSynced { interval }
@@ -200,7 +205,7 @@ impl World {
                 Input::SideSynced { number }
             }
             Happening::PagesInstalled { .. } => {
-                disk.pages_mut().sync();
+                self.sync_pages(slot);
                 Input::PagesInstalled
             }
             other => unreachable!("{other:?} is no completion"),
@@ -246,9 +251,10 @@ impl World {
         self.members[slot].disk.write_pages(write.first.0, &write.bytes);
         self.trace.mix(self.now_us, 5, (slot as u64) << 32 | write.first.0, &write.bytes);
         self.write_map(slot, &write);
+        self.maybe_lead_astray(slot, &write);
     }
 
-    fn write_map(&mut self, slot: usize, write: &PageWrite) {
+    pub(super) fn write_map(&mut self, slot: usize, write: &PageWrite) {
         let map = self.process_mut(slot).shard.page_map_mut().expect("the member has a group");
         map.write(write);
     }

@@ -13,7 +13,7 @@ use super::ambush::Ambush;
 use super::caller::Caller;
 use super::coverage::Coverage;
 use super::network::{End, Host, LinkId, Network};
-use super::plan::{FaultKind, Plan};
+use super::plan::Plan;
 use super::process::{Member, founder};
 use super::queue::{Happening, Queue};
 use super::random::Random;
@@ -101,7 +101,7 @@ impl World {
         if 0 < plan.travel.excise_per_million {
             excuses.push(Excuse::LostBytes);
         }
-        if plan.has(FaultKind::Rot) {
+        if plan.damages() {
             excuses.push(Excuse::Rot);
         }
         if plan.turnover.is_some() {

@@ -1,5 +1,7 @@
 //! A page file on the heap, for tests and the simulator: every read is verified.
 
+use std::collections::BTreeSet;
+
 use super::checkpoint::{CheckpointPlan, PageWrite};
 use super::map::{Checksum, Corruption, PAGE_SIZE_BYTES, PageMap, PageNumber, checksum};
 
@@ -7,6 +9,8 @@ use super::map::{Checksum, Corruption, PAGE_SIZE_BYTES, PageMap, PageNumber, che
 #[derive(Clone, Debug, Default)]
 pub struct HeapPages {
     bytes: Vec<u8>,
+    /// Pages that cannot be read until they are written again.
+    unreadable: BTreeSet<u64>,
 }
 
 impl HeapPages {
@@ -33,6 +37,15 @@ impl HeapPages {
             self.bytes.resize(end, 0);
         }
         self.bytes[start..end].copy_from_slice(&write.bytes);
+        if !self.unreadable.is_empty() {
+            let pages = write.first.0..(end / PAGE_SIZE_BYTES) as u64;
+            self.unreadable.retain(|page| !pages.contains(page));
+        }
+    }
+
+    /// From now on a page cannot be read, until it is written again.
+    pub fn break_page(&mut self, page: PageNumber) {
+        self.unreadable.insert(page.0);
     }
 
     /// Writes a whole checkpoint, the meta page last.
@@ -68,6 +81,10 @@ impl PageMap for HeapPages {
         let start = (first.0 as usize).checked_mul(PAGE_SIZE_BYTES).ok_or(unreadable)?;
         let end = start.checked_add(count as usize * PAGE_SIZE_BYTES).ok_or(unreadable)?;
         let bytes = self.bytes.get(start..end).ok_or(unreadable)?;
+        let pages = first.0..first.0 + u64::from(count);
+        if self.unreadable.range(pages).next().is_some() {
+            return Err(unreadable);
+        }
         let found = checksum(bytes);
         if found != expected {
             return Err(Corruption { found: Some(found), ..unreadable });

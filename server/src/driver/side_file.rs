@@ -137,13 +137,16 @@ impl SideFile {
             assert!(end <= first, "runs are ascending and leave the meta pages out");
             end = first.checked_add(count).expect("page numbers are far below 2^64");
             let mut chunk = std::mem::take(&mut self.chunk);
-            let copied = self
-                .open(false)
-                .and_then(|side| copy_pages(side, pages, first..end, &mut chunk, &mut write_back));
+            let copied = match self.open(false) {
+                Ok(side) => copy_pages(side, pages, first..end, &mut chunk, &mut write_back),
+                Err(error) => Err(NotCopied::Read(error)),
+            };
             self.chunk = chunk;
-            copied.map_err(|error| {
-                let what = "copy out of the side file";
-                Fault::Pages { what, first, error }
+            copied.map_err(|failed| match failed {
+                NotCopied::Read(error) => Fault::SideFile { first, error },
+                NotCopied::Write(error) => {
+                    Fault::Pages { what: "copy from the side file", first, error }
+                }
             })?;
         }
         Ok(end)
@@ -208,8 +211,12 @@ impl SideFile {
         };
         let meta = directory.meta();
         let received = Received { runs: &directory.runs, whole_pages: Some(meta.page_count) };
-        if let Placed::Renamed(_) = self.install(pages, received)? {
-            return Ok(true);
+        match self.install(pages, received) {
+            Ok(Placed::Renamed(_)) => return Ok(true),
+            Ok(Placed::Copied { .. }) => {}
+            // It would not be read the next time either: the start goes on as if it were gone.
+            Err(Fault::SideFile { .. }) => return Ok(false),
+            Err(fault) => return Err(fault),
         }
         let slot = meta.slot();
         let write_meta = || {
@@ -254,6 +261,15 @@ fn gaps_of(runs: &[(u64, u64)], end: u64) -> Vec<Range<u64>> {
     gaps
 }
 
+/// Why pages were not copied.
+#[derive(Debug)]
+enum NotCopied {
+    /// They cannot be read.
+    Read(io::Error),
+    /// They cannot be written.
+    Write(io::Error),
+}
+
 /// Copies pages from one file to the same place in another.
 fn copy_pages(
     from: &File,
@@ -261,16 +277,16 @@ fn copy_pages(
     pages: Range<u64>,
     chunk: &mut Vec<u8>,
     write_back: &mut WriteBack,
-) -> io::Result<()> {
+) -> Result<(), NotCopied> {
     chunk.resize(COPY_CHUNK_PAGES * PAGE_SIZE_BYTES, 0);
     let mut page = pages.start;
     while page < pages.end {
         let left = usize::try_from(pages.end - page).unwrap_or(usize::MAX);
         let bytes = &mut chunk[..left.min(COPY_CHUNK_PAGES) * PAGE_SIZE_BYTES];
         let offset = page * PAGE_SIZE_BYTES as u64;
-        from.read_exact_at(bytes, offset)?;
-        to.write_all_at(bytes, offset)?;
-        write_back.wrote(to, bytes.len())?;
+        from.read_exact_at(bytes, offset).map_err(NotCopied::Read)?;
+        to.write_all_at(bytes, offset).map_err(NotCopied::Write)?;
+        write_back.wrote(to, bytes.len()).map_err(NotCopied::Write)?;
         page += (bytes.len() / PAGE_SIZE_BYTES) as u64;
     }
     Ok(())
@@ -283,7 +299,7 @@ fn keep_pages(
     pages: Range<u64>,
     chunk: &mut Vec<u8>,
     write_back: &mut WriteBack,
-) -> io::Result<()> {
+) -> Result<(), NotCopied> {
     let size = PAGE_SIZE_BYTES as u64;
     let mut page = pages.start;
     while page < pages.end {
@@ -375,7 +391,7 @@ mod tests {
     fn what_was_never_written_is_a_fault_not_zeros() {
         let (mut side, pages, _directory) = opened();
         let fault = side.copy_to(&pages, &[(2, 1)]).unwrap_err();
-        assert!(fault.to_string().contains("side file from page 2"), "{fault}");
+        assert!(fault.to_string().contains("side file: page 2"), "{fault}");
         side.write(2, &page(1, 1)).unwrap();
         assert!(side.copy_to(&pages, &[(2, 2)]).is_err());
         // Nothing to copy needs no file.
@@ -413,6 +429,29 @@ mod tests {
         let mut slot = vec![0; PAGE_SIZE_BYTES];
         pages.read_exact_at(&mut slot, PAGE_SIZE_BYTES as u64).unwrap();
         check_meta(&slot, 1)
+    }
+
+    #[test]
+    fn an_install_whose_pages_cannot_be_read_any_more_is_as_good_as_gone() {
+        // The last run lies where the file has ended.
+        let directory = directory_of(&[(4, 2), (50, 2)]);
+        let (mut side, pages, opened) = opened();
+        pages.write_all_at(&page(1, 40), 0).unwrap();
+        side.write(4, &page(2, 2)).unwrap();
+        for (first, bytes) in directory.encode() {
+            side.write(first, &bytes).unwrap();
+        }
+        side.sync().unwrap();
+        for _ in 0..2 {
+            let mut next = SideFile::beside(&opened.path().join("default.pages"));
+            assert!(!next.finish(&pages, Some(directory.install())).unwrap());
+            assert!(next.exists() && meta_of(&pages).is_none(), "nothing counts of it");
+        }
+        // A page file that cannot be written is another matter.
+        let path = opened.path().join("default.pages");
+        let read_only = File::open(&path).unwrap();
+        let fault = side.finish(&read_only, Some(directory.install())).unwrap_err();
+        assert!(matches!(fault, Fault::Pages { .. }), "{fault}");
     }
 
     #[test]

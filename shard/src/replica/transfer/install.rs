@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use engine::engine::OpenError;
 use engine::page::map::PageMap;
 use engine::transfer::directory::Directory;
 use engine::wal::position::GroupId;
@@ -14,6 +15,7 @@ use engine::wal::record::Install;
 use raft::{Entry, EntryKind, Index, ReadyNumber, Snapshot, Term};
 
 use crate::effect::{Effect, Effects, LogLevel};
+use crate::replica::damage::opening::reopen;
 use crate::replica::damage::rewind::Rewind;
 use crate::replica::{DEFAULT_GROUP, Replica};
 use crate::wal::ShardWal;
@@ -26,6 +28,8 @@ pub(in crate::replica) struct Installing {
     stage: Stage,
     /// The log is whole and goes on; only the pages are replaced.
     keeps_log: bool,
+    /// How often the pages were copied.
+    copies: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +45,10 @@ enum Stage {
 }
 
 impl Installing {
+    fn new(directory: Box<Directory>, snapshot: Snapshot, stage: Stage) -> Installing {
+        Installing { directory, snapshot, stage, keeps_log: false, copies: 0 }
+    }
+
     /// A Ready and all before it are durable.
     pub fn on_persisted(&mut self, number: ReadyNumber) {
         if let Stage::Recording(awaited) = self.stage
@@ -73,7 +81,7 @@ impl<M: PageMap> Replica<M> {
         self.committed.clear();
         self.events.clear();
         let stage = Stage::Recording(number);
-        self.installing = Some(Installing { directory, snapshot, stage, keeps_log: false });
+        self.installing = Some(Installing::new(directory, snapshot, stage));
         install
     }
 
@@ -95,7 +103,8 @@ impl<M: PageMap> Replica<M> {
         let id = raft::EntryId { index: Index(last.index), term: Term(last.term) };
         let snapshot = Snapshot { last: id, configuration };
         let stage = Stage::Recorded;
-        self.installing = Some(Installing { directory, snapshot, stage, keeps_log: true });
+        let installing = Installing::new(directory, snapshot, stage);
+        self.installing = Some(Installing { keeps_log: true, ..installing });
         self.tell_health(true);
     }
 
@@ -108,7 +117,7 @@ impl<M: PageMap> Replica<M> {
         assert!(self.installing.is_none() && !self.checkpoint.is_under_way());
         assert!(!self.page_repair.is_writing(), "no transfer begins beside a repair");
         let stage = Stage::RecordingAtStart;
-        self.installing = Some(Installing { directory, snapshot, stage, keeps_log: false });
+        self.installing = Some(Installing::new(directory, snapshot, stage));
         self.needs_step = true;
     }
 
@@ -129,6 +138,7 @@ impl<M: PageMap> Replica<M> {
         }
         if installing.stage == Stage::Recorded {
             installing.stage = Stage::Copying;
+            installing.copies += 1;
             let directory = &installing.directory;
             let whole_pages = Some(directory.meta().page_count);
             fx.push(Effect::PagesInstall { runs: directory.runs.clone(), whole_pages });
@@ -154,12 +164,12 @@ impl<M: PageMap> Replica<M> {
     ) {
         let installing = self.installing.take().expect("the caller looked at it");
         assert!(installing.stage == Stage::WritingMeta);
-        let Installing { directory, snapshot, keeps_log, .. } = installing;
-        let meta = directory.meta();
+        let meta = installing.directory.meta();
         assert!(meta.interval == interval);
-        if let Err(error) = self.engine.reopen(&meta) {
-            panic!("the state that was just installed cannot be opened: {error}");
+        if let Err(error) = reopen(&mut self.engine, &meta) {
+            return self.install_again(installing, &error, fx);
         }
+        let Installing { directory, snapshot, keeps_log, .. } = installing;
         assert!(self.engine.applied_index() == directory.last.index);
         fx.push(Effect::SideDiscard);
         self.receiving.on_side_discarded();
@@ -195,6 +205,25 @@ impl<M: PageMap> Replica<M> {
             self.on_removed(fx);
         }
     }
+
+    /// What was copied is not there, or not whole: it is copied once more. If that does not help, the
+    /// next start asks the other members for the pages.
+    fn install_again(&mut self, mut installing: Installing, error: &OpenError, fx: &mut Effects) {
+        let is_last = COPIES_MAX <= installing.copies;
+        let (level, message) = match is_last {
+            false => (LogLevel::Warn, "the installed state cannot be opened: copying it again"),
+            true => (LogLevel::Error, "the installed state cannot be opened"),
+        };
+        let fields = vec![("error", format!("\"{error}\""))];
+        fx.push(Effect::Log { level, message: message.to_string(), fields });
+        if is_last {
+            fx.push(Effect::EndProcess);
+        }
+        installing.stage = Stage::Recorded;
+        self.needs_step |= !is_last;
+        self.installing = Some(installing);
+    }
+
     /// The store is ahead of what was applied here one by one.
     pub(in crate::replica) fn on_store_replaced(&mut self) {
         self.on_members_changed();
@@ -204,3 +233,6 @@ impl<M: PageMap> Replica<M> {
         self.background.on_role_change();
     }
 }
+
+/// A received state is copied into its place so often.
+const COPIES_MAX: u32 = 2;
