@@ -391,6 +391,12 @@ impl Plan {
             plan.shares.lease = 60;
             plan.faults.retain(|(kind, _)| *kind != FaultKind::ClockJump);
         }
+        if plan.damages()
+            && let Some(turnover) = &mut plan.turnover
+        {
+            turnover.voters_min = turnover.voters_min.max(VOTERS_MIN_BESIDE_DAMAGE);
+            turnover.has_wipes = false;
+        }
         plan.calm_us = 5_000_000 + 5 * plan.election_timeout_us;
         plan
     }
@@ -417,12 +423,16 @@ fn needs_peers(kind: FaultKind) -> bool {
     )
 }
 
-/// What the only disk that rots loses is to be held by another voter, at all times.
+/// Voters that stay where one disk is damaged: what it loses is to be held by another one, at all
+/// times.
+const VOTERS_MIN_BESIDE_DAMAGE: usize = 3;
+
 fn draw_turnover(random: &mut Random, members: usize, rots: bool) -> Option<Turnover> {
     let turnover = Turnover {
         mean_us: random.between(200_000, 2_000_000),
         members_max: members + random.between(1, 4) as usize,
-        voters_min: random.between(if rots { 3 } else { 1 }, 4) as usize,
+        voters_min: random.between(if rots { VOTERS_MIN_BESIDE_DAMAGE as u64 } else { 1 }, 4)
+            as usize,
         has_wipes: random.chance(500) && !rots,
     };
     random.chance(300).then_some(turnover)
