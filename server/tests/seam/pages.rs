@@ -125,7 +125,7 @@ fn an_install_without_its_side_file_is_a_fault(driver: Driver) {
         }
     });
     let fault = running.thread.join().unwrap().unwrap_err();
-    assert!(matches!(fault, Fault::Pages { first: 2, .. }), "{fault:?}");
+    assert!(matches!(fault, Fault::SideFile { first: 2, .. }), "{fault:?}");
 }
 
 on_both_drivers! {

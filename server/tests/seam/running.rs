@@ -12,6 +12,7 @@ use server::driver::clock::Clock;
 use server::driver::listener::{Acceptor, ListenOptions, Listener};
 use server::driver::mesh::Mesh;
 use server::driver::page_file::PageFileMap;
+use server::driver::uring::probe::probe;
 use server::driver::waker::Waker;
 use server::driver::wal_faults::WalFaults;
 use server::driver::wal_files::WalDirectory;
@@ -26,6 +27,16 @@ use shard::input::{ConnectionId, CoreId, Door, Input};
 pub(super) enum Driver {
     Portable,
     Uring,
+}
+
+/// Whether io_uring cannot be used here: in most containers. A line says so.
+pub(super) fn is_uring_refused() -> bool {
+    let directory = tempfile::TempDir::new().unwrap();
+    let refusal = probe(directory.path()).err();
+    if let Some(refusal) = &refusal {
+        println!("skipped: {refusal}");
+    }
+    refusal.is_some()
 }
 
 /// A program made of a closure.

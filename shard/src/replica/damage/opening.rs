@@ -133,7 +133,10 @@ pub(in crate::replica) fn open_store<M: PageMap>(
 }
 
 /// Opens the store and reads all that every start needs.
-pub(in crate::replica) fn reopen<M: PageMap>(engine: &mut Engine<M>, meta: &Meta) -> Result<(), OpenError> {
+pub(in crate::replica) fn reopen<M: PageMap>(
+    engine: &mut Engine<M>,
+    meta: &Meta,
+) -> Result<(), OpenError> {
     if engine.store().durable_interval() == meta.interval {
         // An earlier try opened the pages and failed on what they hold.
         engine.rewind(meta)?;
