@@ -16,4 +16,5 @@ mod runtime;
 mod scripted;
 mod start_over;
 mod storage;
+mod stray;
 mod transfer;

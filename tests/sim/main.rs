@@ -3,7 +3,7 @@
 //!     cargo run --release -p tests --bin sim -- [--seed N] [--seeds A..B] [--hours H]
 //!         [--members M] [--threads T] [--trace none|faults|calls|all]
 //!         [--keep-going] [--except CHECK] [--steady]
-//!         [--focus swarm|duels|power|leases|watches|rot|disk]
+//!         [--focus swarm|duels|power|leases|watches|rot|disk|members]
 //!
 //! A seed alone prints its trace. The first seed that is wrong is printed with the command that
 //! shows it again, and ends the program with status 1; `--keep-going` goes on to the others,

@@ -304,6 +304,8 @@ pub enum Focus {
     Rot,
     /// What one disk loses, misplaces and cannot read.
     Disk,
+    /// Members that come and go while leaders change.
+    Members,
 }
 
 impl Focus {
@@ -317,6 +319,7 @@ impl Focus {
             "watches" => Some(Focus::Watches),
             "rot" => Some(Focus::Rot),
             "disk" => Some(Focus::Disk),
+            "members" => Some(Focus::Members),
             _ => None,
         }
     }
@@ -375,6 +378,19 @@ impl Plan {
                 plan.interval_bytes_max = *random.pick(&[16 << 10, 64 << 10]);
                 plan.log_tail_entries = *random.pick(&[10, 100]);
                 plan.shares.put += 20;
+            }
+            Focus::Members => {
+                plan.dwell_on(FaultKind::Ambush, often(random));
+                plan.dwell_on(FaultKind::PowerCut, 2 * often(random));
+                plan.election_timeout_us = 300_000;
+                plan.heartbeat_interval_us = 30_000;
+                plan.callers = 4;
+                plan.turnover = Some(Turnover {
+                    mean_us: random.between(100_000, 600_000),
+                    members_max: members + 2,
+                    voters_min: random.between(1, 4) as usize,
+                    has_wipes: false,
+                });
             }
             Focus::Watches => {
                 plan.dwell_on(FaultKind::BreakAll, often(random));

@@ -8,6 +8,7 @@
 
 mod consensus;
 mod loss;
+mod members;
 mod semantics;
 mod storage;
 
@@ -42,7 +43,7 @@ const fn edit(file: &'static str, find: &'static str, becomes: &'static str) -> 
 
 /// All of them. Their order is their number.
 pub fn all() -> Vec<&'static Mutant> {
-    [consensus::MUTANTS, storage::MUTANTS, loss::MUTANTS, semantics::MUTANTS]
+    [consensus::MUTANTS, storage::MUTANTS, loss::MUTANTS, members::MUTANTS, semantics::MUTANTS]
         .into_iter()
         .flatten()
         .collect()

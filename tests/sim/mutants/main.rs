@@ -169,7 +169,7 @@ fn build(place: &Path) -> Result<PathBuf, String> {
 
 fn run_all(simulator: &Path, options: &Options) -> ExitCode {
     let sizes: &[usize] = if options.control_seeds == 0 { &[] } else { &[1, 3, 5] };
-    let focuses = ["swarm", "duels", "power", "leases", "watches", "rot"];
+    let focuses = ["swarm", "duels", "power", "leases", "watches", "rot", "disk", "members"];
     for (members, focus) in sizes.iter().flat_map(|m| focuses.map(|focus| (*m, focus))) {
         let control = run(simulator, None, (members, focus), options.control_seeds, options);
         match control {

@@ -67,4 +67,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
             Stage::Waiting => self.go_back(fx),",
         )],
     },
+    Mutant {
+        name: "a page is not compared with what its parent says",
+        rule: "map 1: a lost write leaves a valid old page",
+        members: 3,
+        focus: "disk",
+        edits: &[edit(
+            "engine/src/page/heap.rs",
+            "        if found != expected {",
+            "        if !IS && found != expected {",
+        )],
+    },
 ];
