@@ -173,6 +173,9 @@ pub struct Effects {
     pub step_again: bool,
     /// Step again at this time (microseconds of the driver's monotonic clock) at the latest.
     pub wake_at_us: Option<u64>,
+    /// Until this time what clients send need not be looked at, as long as nothing else happens: it
+    /// could only wait. An offer, which saves the driver turns; it may be ignored.
+    pub gather_until_us: Option<u64>,
     /// Input buffers that may be filled again.
     pub spent: Vec<Vec<u8>>,
 }

@@ -145,6 +145,7 @@ impl<M: PageMap> Shard<M> {
         if let Some(home) = &mut self.home {
             home.peers.flush(fx);
             home.peers.publish(&mut self.front.context.metrics);
+            fx.gather_until_us = home.replica.gather_until_us(&home.wal);
         }
         if self.home.as_mut().is_some_and(|home| home.replica.has_new_calls()) {
             fx.step_again = true;

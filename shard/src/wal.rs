@@ -323,6 +323,11 @@ impl ShardWal {
         self.sync_median_us
     }
 
+    /// Whether a write is in flight and more waits for its end.
+    pub fn is_gathering(&self) -> bool {
+        self.flight.is_some() && !self.writer.is_empty()
+    }
+
     /// Whether half of what may wait to be written waits.
     pub fn is_half_full(&self) -> bool {
         self.writer.is_half_full()

@@ -62,3 +62,36 @@ fn runtime_memory_1_a_list_beyond_the_whole_budget_is_refused_and_others_are_not
     let (_, Answer::Range(range)) = answer else { panic!("not a range") };
     assert_eq!((range.kvs.len(), range.count), (200, 1_000));
 }
+
+#[test]
+fn runtime_step_1_clients_wait_together_only_where_nobody_could_be_answered_sooner() {
+    let (mut member, mut client) = filled(config(), 100, &[7; 10]);
+    let mut reader = SimClient::connect(&mut member);
+    let put = Request::Put(PutRequest { key: b"key", value: b"value", ..PutRequest::default() });
+    // What was read while the keys were laid down is long ago.
+    member.advance(1_000_000);
+    member.settle();
+    member.hold_disk(true);
+    let mut write = |member: &mut SimMember, count: usize| {
+        (0..count).for_each(|_| drop(client.send(&put)));
+        client.flush(member);
+        member.step();
+        member.gather_until_us()
+    };
+    assert_eq!(write(&mut member, 15), None, "nothing waits behind the write in flight");
+    let begun_us = member.now_us();
+    let until_us = write(&mut member, 5).expect("twenty puts wait, five behind the write");
+    assert!(begun_us < until_us && until_us <= begun_us + 200, "a read may come at any time");
+    assert_eq!(write(&mut member, 32), None, "so many come together without waiting");
+    assert!(write(&mut member, 1).is_some());
+    reader.send(&Request::Status);
+    reader.flush(&mut member);
+    member.step();
+    assert_eq!(member.gather_until_us(), None, "who asks without writing is not kept waiting");
+    assert_eq!(write(&mut member, 1), None, "and may ask again");
+    member.advance(20_000);
+    assert!(write(&mut member, 1).is_some());
+    member.hold_disk(false);
+    member.settle();
+    assert_eq!(write(&mut member, 1), None, "all is answered");
+}

@@ -270,11 +270,17 @@ impl SimMember {
         panic!("the member does not come to rest");
     }
 
+    /// Until when the driver might have let clients' bytes gather, after the last step.
+    pub fn gather_until_us(&self) -> Option<u64> {
+        self.effects.gather_until_us
+    }
+
     /// One step of the shard, and what it asked for.
     pub fn step(&mut self) {
         self.effects.list.clear();
         self.effects.step_again = false;
         self.effects.wake_at_us = None;
+        self.effects.gather_until_us = None;
         self.shard.step(self.now_us, &mut self.inputs, &mut self.effects);
         assert!(self.inputs.is_empty());
         self.now_us += STEP_US;

@@ -255,6 +255,7 @@ impl World {
         process.effects.list.clear();
         process.effects.step_again = false;
         process.effects.wake_at_us = None;
+        process.effects.gather_until_us = None;
         let inputs = process.inputs.len();
         process.shard.step(local_us, &mut process.inputs, &mut process.effects);
         assert!(process.inputs.is_empty(), "a step takes all inputs");

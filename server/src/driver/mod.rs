@@ -32,8 +32,9 @@ use std::{
 };
 
 use rustix::event::{
-    Timespec,
+    PollFd, PollFlags, Timespec,
     epoll::{self, Event, EventData, EventFlags},
+    poll,
 };
 use shard::{
     effect::{Effect, Effects},
@@ -102,14 +103,13 @@ pub enum Next {
 fn run_until_stopped<P: Program, W: WalWriter>(
     program: P,
     wal: W,
-    wal_event: Option<BorrowedFd<'_>>,
     mut parts: CoreParts,
 ) -> Result<(), Fault> {
     if let Some(faults) = parts.wal_faults.take() {
         let wal = FaultyWalWriter::new(wal, faults, parts.clock);
-        return turn_until_stopped(Core::new(program, wal, wal_event, parts));
+        return turn_until_stopped(Core::new(program, wal, parts));
     }
-    turn_until_stopped(Core::new(program, wal, wal_event, parts))
+    turn_until_stopped(Core::new(program, wal, parts))
 }
 
 fn turn_until_stopped<P: Program, W: WalWriter>(core: io::Result<Core<P, W>>) -> Result<(), Fault> {
@@ -154,18 +154,12 @@ struct Parts {
 }
 
 impl<P: Program, W: WalWriter> Core<P, W> {
-    /// Makes the loop and its threads. `wal_event` is a further file that is ready when the WAL
-    /// writer has something to do.
-    pub fn new(
-        program: P,
-        wal: W,
-        wal_event: Option<BorrowedFd<'_>>,
-        mut parts: CoreParts,
-    ) -> io::Result<Core<P, W>> {
+    /// Makes the loop and its threads.
+    pub fn new(program: P, wal: W, mut parts: CoreParts) -> io::Result<Core<P, W>> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let waker = parts.mesh.waker(parts.core).clone();
         epoll::add(&epoll, &waker, EventData::new_u64(KEY_WAKER), EventFlags::IN)?;
-        if let Some(event) = wal_event {
+        if let Some(event) = wal.wake_file() {
             epoll::add(&epoll, event, EventData::new_u64(KEY_WAL), EventFlags::IN)?;
         }
         if let Some(acceptor) = &mut parts.acceptor {
@@ -212,6 +206,7 @@ impl<P: Program, W: WalWriter> Core<P, W> {
         self.effects.list.clear();
         self.effects.step_again = false;
         self.effects.wake_at_us = None;
+        self.effects.gather_until_us = None;
         self.program.step(now_us, &mut self.inputs, &mut self.effects);
         self.inputs.clear();
         self.parts.mesh.publish(self.parts.core, self.program.cells());
@@ -245,10 +240,66 @@ impl<P: Program, W: WalWriter> Core<P, W> {
             && self.wal.is_quiet()
     }
 
+    /// Waits until there is something to do for the program. What the WAL writer does for itself is
+    /// no reason to step: a write that has ended, but not its sync.
     fn wait(&mut self, next: Next, may_block: bool) -> Result<bool, Fault> {
+        assert!(self.inputs.is_empty());
+        let may_block = may_block && !self.gather_calls(next)?;
+        loop {
+            let is_ready = self.wait_once(next, may_block)?;
+            let is_wal_alone = self.events.len() == 1 && self.events[0].data.u64() == KEY_WAL;
+            if !may_block || !is_wal_alone {
+                return Ok(is_ready);
+            }
+            self.wal.on_event();
+            self.wal.completed(&mut self.inputs)?;
+            if !self.inputs.is_empty() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// While the program has no use for what clients send, they may go on sending: a turn for each
+    /// of them costs more than one for many. A write of the WAL that has ended, another thread and
+    /// the time end this at once. Returns whether it waited.
+    fn gather_calls(&mut self, next: Next) -> Result<bool, Fault> {
+        let (Next::Wait(at_us), Some(until_us)) = (next, self.effects.gather_until_us) else {
+            return Ok(false);
+        };
+        let until_us = at_us.map_or(until_us, |at_us| until_us.min(at_us));
+        loop {
+            let left = self.parts.clock.until(until_us);
+            if left.is_zero() || !self.prepare_sleep() {
+                return Ok(true);
+            }
+            let waker = self.parts.mesh.waker(self.parts.core);
+            let file = self.wal.wake_file().unwrap_or(waker.as_fd());
+            let mut files =
+                [waker.as_fd(), file].map(|file| PollFd::from_borrowed_fd(file, PollFlags::IN));
+            let polled = poll(&mut files, Some(&timespec_of(left)));
+            let is_ready = files.map(|file| !file.revents().is_empty());
+            waker.awake();
+            match polled {
+                Ok(_) | Err(rustix::io::Errno::INTR) if is_ready == [false, true] => {
+                    self.wal.on_event();
+                    self.wal.completed(&mut self.inputs)?;
+                    if !self.inputs.is_empty() {
+                        return Ok(true);
+                    }
+                }
+                Ok(_) | Err(rustix::io::Errno::INTR) => return Ok(true),
+                Err(error) => return Err(Fault::Wait(error.into())),
+            }
+        }
+    }
+
+    fn wait_once(&mut self, next: Next, may_block: bool) -> Result<bool, Fault> {
         let timeout = match next {
-            Next::Wait(None) if may_block => None,
-            Next::Wait(Some(at_us)) if may_block => Some(self.parts.clock.until(at_us)),
+            Next::Wait(at_us) if may_block => {
+                // The writer may have found its own since the last turn.
+                let at_us = [at_us, self.wal.deadline_us()].into_iter().flatten().min();
+                at_us.map(|at_us| self.parts.clock.until(at_us))
+            }
             _ => Some(Duration::ZERO),
         };
         let timeout = match timeout {
@@ -256,10 +307,7 @@ impl<P: Program, W: WalWriter> Core<P, W> {
             _ if !self.prepare_sleep() => Some(Duration::ZERO),
             timeout => timeout,
         };
-        let timespec = timeout.map(|wait| Timespec {
-            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(wait.subsec_nanos()),
-        });
+        let timespec = timeout.map(timespec_of);
         self.events.clear();
         let room = rustix::buffer::spare_capacity(&mut self.events);
         let waited = epoll::wait(&self.epoll, room, timespec.as_ref());
@@ -272,7 +320,6 @@ impl<P: Program, W: WalWriter> Core<P, W> {
 
     /// Everything that happened becomes inputs.
     fn gather(&mut self, is_ready: bool) -> Result<(), Fault> {
-        assert!(self.inputs.is_empty());
         let core = self.parts.core;
         if self.parts.mesh.is_shutdown_requested() && !self.is_shutdown_told {
             self.is_shutdown_told = true;
@@ -503,6 +550,13 @@ impl<P: Program, W: WalWriter> Core<P, W> {
         let (closing, dialing) = (self.connections.deadline_us(), self.dialer.deadline_us());
         let times = [self.effects.wake_at_us, closing, dialing, accepting, self.wal.deadline_us()];
         Ok(Next::Wait(times.into_iter().flatten().min()))
+    }
+}
+
+fn timespec_of(wait: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(wait.subsec_nanos()),
     }
 }
 

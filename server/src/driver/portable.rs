@@ -13,5 +13,5 @@ pub fn run<P: Program>(program: P, parts: CoreParts, cpu: Option<usize>) -> Resu
     }
     let waker = parts.mesh.waker(parts.core).clone();
     let wal = ThreadWalWriter::start(waker).map_err(Fault::Wait)?;
-    run_until_stopped(program, wal, None, parts)
+    run_until_stopped(program, wal, parts)
 }

@@ -5,7 +5,7 @@
 //! and the core never waits. Invariants: completions keep their order; each is told once; without
 //! the flags nothing of this stands between the core and its writer.
 
-use std::{collections::VecDeque, fs::File, path::PathBuf, time::Duration};
+use std::{collections::VecDeque, fs::File, os::fd::BorrowedFd, path::PathBuf, time::Duration};
 
 use engine::wal::{position::SegmentId, writer::WalWrite};
 use shard::input::Input;
@@ -69,6 +69,10 @@ impl<W: WalWriter> WalWriter for FaultyWalWriter<W> {
 
     fn write(&mut self, write: WalWrite) -> Result<(), Fault> {
         self.writer.write(write)
+    }
+
+    fn wake_file(&self) -> Option<BorrowedFd<'_>> {
+        self.writer.wake_file()
     }
 
     fn on_event(&mut self) {

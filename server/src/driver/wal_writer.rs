@@ -5,7 +5,13 @@
 //! short write, or a failed sync, is never tried again: it ends the process.
 //! Source: architecture.md section 5; runtime-facts.md, WAL writes.
 
-use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    os::{fd::BorrowedFd, unix::fs::FileExt},
+    sync::Arc,
+};
 
 use engine::wal::{position::SegmentId, writer::WalWrite};
 use shard::input::Input;
@@ -24,7 +30,11 @@ pub trait WalWriter {
     fn detach(&mut self, segment: SegmentId);
     /// Starts a write and its sync.
     fn write(&mut self, write: WalWrite) -> Result<(), Fault>;
-    /// Its event file was ready.
+    /// A file that is ready when it has something to do, unless it wakes the core itself.
+    fn wake_file(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+    /// That file was ready.
     fn on_event(&mut self) {}
     /// Adds what has become durable.
     fn completed(&mut self, inputs: &mut Vec<Input>) -> Result<(), Fault>;

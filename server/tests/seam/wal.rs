@@ -98,6 +98,63 @@ fn wal_writes_complete_in_order(driver: Driver) {
     }
 }
 
+/// While a program lets calls gather, clients' bytes lie where they are; a write that became
+/// durable ends it, and so does the time.
+fn what_gathers_waits_for_a_write_or_the_time(driver: Driver) {
+    const GATHERING_US: u64 = 50_000;
+    let (told, steps) = channel();
+    let running = Running::start(driver, move |_| {
+        let mut is_first = true;
+        let mut until_us = 0;
+        let mut round = 0;
+        let mut kept = None;
+        move |now_us, inputs: &mut Vec<Input>, effects: &mut Effects| {
+            keep_house(&mut is_first, inputs, effects);
+            for input in inputs.drain(..) {
+                match input {
+                    Input::Received { connection, bytes } if round == 1 => {
+                        told.send((round, until_us <= now_us)).unwrap();
+                        kept = Some(Effect::Transmit { connection, bytes });
+                        effects.push(Effect::WalSegmentPrepare {
+                            segment: SegmentId(1),
+                            size_bytes: 1 << 20,
+                            origin: SegmentOrigin::Fresh,
+                        });
+                    }
+                    Input::Received { connection, bytes } => {
+                        told.send((round, until_us <= now_us)).unwrap();
+                        effects.push(Effect::Transmit { connection, bytes });
+                        until_us = now_us + GATHERING_US;
+                        effects.gather_until_us = (round == 0).then_some(until_us);
+                        round += 1;
+                    }
+                    Input::WalSegmentReady { .. } => {
+                        effects.push(Effect::WalWrite(wal_write(1, 0, 7)));
+                        effects.list.extend(kept.take());
+                        // Longer than the test is patient.
+                        until_us = now_us + 2 * PATIENCE.as_micros() as u64;
+                        effects.gather_until_us = Some(until_us);
+                        round += 1;
+                    }
+                    _ => {}
+                }
+            }
+        }
+    });
+    running.await_serving();
+    let mut stream = running.connect();
+    let mut byte = [0];
+    for round in 0..3 {
+        stream.write_all(&[round]).unwrap();
+        stream.read_exact(&mut byte).unwrap();
+        assert_eq!(byte, [round]);
+    }
+    running.stop().unwrap();
+    let told: Vec<_> = steps.iter().collect();
+    let expected = [(0, true), (1, true), (2, false)];
+    assert_eq!(told, expected, "the second waited for the time, the third for the write alone");
+}
+
 /// A core's WAL writer alone, to be given files that fail.
 fn faulty_write(driver: Driver, file: File) -> Fault {
     use server::driver::wal_writer::{ThreadWalWriter, WalWriter};
@@ -261,6 +318,7 @@ fn a_slow_and_a_hanging_disk_are_played(driver: Driver) {
 
 on_both_drivers! {
     wal_writes_complete_in_order
+    what_gathers_waits_for_a_write_or_the_time
     failed_writes_and_syncs_are_faults
     a_short_write_is_a_fault
     a_stop_waits_for_io_in_flight

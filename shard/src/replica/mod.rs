@@ -13,6 +13,7 @@ mod damage;
 mod figures;
 mod force;
 mod forward;
+mod gathering;
 mod health;
 pub(crate) mod lease_clock;
 mod look_ahead;
@@ -50,6 +51,7 @@ use damage::rewind::Rewind;
 use figures::Figures;
 use forward::Forwarding;
 pub(crate) use forward::reply_of;
+use gathering::Gathering;
 use health::Health;
 use lease_clock::LeaseClock;
 use look_ahead::LookAhead;
@@ -131,6 +133,7 @@ pub(crate) struct Replica<M> {
     forwarding: Forwarding,
     figures: Figures,
     health: Health,
+    gathering: Gathering,
     random: Random,
     started_us: u64,
     /// The term whose first entry this leader has applied: since then it keeps the leases.
@@ -184,6 +187,7 @@ impl<M: PageMap> Replica<M> {
     pub fn begin_step(&mut self, now_us: u64) {
         assert!(self.now_us <= now_us);
         self.now_us = now_us;
+        self.gathering.begin_step();
     }
 
     /// A step's work, within its budget.
@@ -283,6 +287,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     fn run_call(&mut self, origin: Origin, call: Call) {
+        self.gathering.on_call(&call, self.now_us);
         match call {
             Call::Propose { command, class } => self.on_propose(origin, command, class),
             Call::Range(_)

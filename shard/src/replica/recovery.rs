@@ -28,6 +28,7 @@ use super::damage::page_repair::PageRepair;
 use super::figures::Figures;
 use super::force::force;
 use super::forward::Forwarding;
+use super::gathering::Gathering;
 use super::health::Health;
 use super::lease_clock::LeaseClock;
 use super::look_ahead::LookAhead;
@@ -351,6 +352,7 @@ impl<M: PageMap> Replica<M> {
             forwarding: Forwarding::default(),
             figures: Figures::default(),
             health: Health::default(),
+            gathering: Gathering::default(),
             random: Random::new(config.seed ^ 0x6d65_6d62),
             started_us: now_us,
             lease_term: 0,

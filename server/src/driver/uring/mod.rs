@@ -12,7 +12,7 @@
 pub mod probe;
 pub mod ring;
 
-use std::{io, os::fd::AsFd};
+use std::io;
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
@@ -28,8 +28,7 @@ pub fn run<P: Program>(program: P, parts: CoreParts, cpu: Option<usize>) -> Resu
 
 async fn run_here<P: Program>(program: P, parts: CoreParts) -> Result<(), Fault> {
     let wal = RingWalWriter::new().map_err(Fault::Wait)?;
-    let event = wal.event_file().try_clone_to_owned().map_err(Fault::Wait)?;
-    run_until_stopped(program, wal, Some(event.as_fd()), parts)
+    run_until_stopped(program, wal, parts)
 }
 
 /// An executor that pins as little memory as glommio allows: it needs none of it.

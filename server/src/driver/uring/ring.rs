@@ -163,6 +163,10 @@ impl WalWriter for RingWalWriter {
         self.start_backlog().map_err(Fault::Wait)
     }
 
+    fn wake_file(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.event_file())
+    }
+
     fn on_event(&mut self) {
         self.has_event = true;
     }
