@@ -40,10 +40,11 @@ pub enum Sight {
     ChangeRefused,
     DirectoryWiped,
     BirthRefused,
+    PeersPortAsked,
 }
 
 /// Their names, in the same order.
-const NAMES: [&str; 32] = [
+const NAMES: [&str; 33] = [
     "elections",
     "kills",
     "power cuts",
@@ -76,12 +77,19 @@ const NAMES: [&str; 32] = [
     "changes of members refused",
     "directories wiped",
     "second births refused",
+    "lists asked of peer ports",
 ];
 
 /// How often each was seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Coverage {
     counts: [u64; NAMES.len()],
+}
+
+impl Default for Coverage {
+    fn default() -> Coverage {
+        Coverage { counts: [0; NAMES.len()] }
+    }
 }
 
 impl Coverage {

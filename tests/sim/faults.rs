@@ -228,6 +228,8 @@ impl World {
         self.network.travel.rate_bytes_per_ms = 0;
         self.network.travel.excise_per_million = 0;
         self.network.travel.spike_permille = 0;
+        self.network.hurry(self.now_us, &mut self.queue);
+        self.hurry_closes();
         for slot in 0..self.members.len() {
             let member = &mut self.members[slot];
             member.slow_disk = (0, 0);

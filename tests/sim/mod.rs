@@ -15,6 +15,7 @@ mod latent;
 pub mod member;
 mod members;
 pub mod network;
+pub mod peers_port;
 pub mod plan;
 pub mod process;
 pub mod queue;

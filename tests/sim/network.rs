@@ -159,6 +159,24 @@ impl Network {
         }
     }
 
+    /// Whatever made bytes late is over: what is on its way arrives within the latency of a way,
+    /// in its order. Without this a backlog of a throttled direction would come long after the
+    /// faults have ended, as no router's queue of some seconds would.
+    pub fn hurry(&mut self, now_us: u64, queue: &mut Queue) {
+        let soon_us = now_us + self.travel.latency_us;
+        for (link, state) in &mut self.links {
+            for (from_end, pipe) in state.pipes.iter_mut().enumerate() {
+                pipe.last_us = pipe.last_us.min(soon_us);
+                for (at_us, _) in &mut pipe.flight {
+                    *at_us = (*at_us).min(soon_us);
+                }
+                if !pipe.flight.is_empty() {
+                    queue.push(soon_us, Happening::Arrives { link: *link, from_end });
+                }
+            }
+        }
+    }
+
     /// The two ends of a connection that is still there.
     pub fn ends(&self, link: LinkId) -> Option<[End; 2]> {
         self.links.get(&link).map(|state| state.ends)
@@ -379,6 +397,26 @@ mod tests {
         assert!(drain(&mut network, &mut queue).is_empty());
         network.pause(link, 1, false, 9_000, &mut queue);
         assert_eq!(drain(&mut network, &mut queue), [1; 10]);
+    }
+
+    #[test]
+    fn a_backlog_arrives_at_once_when_the_throttle_is_gone() {
+        let (mut network, link, mut queue) = pair(Travel { rate_bytes_per_ms: 1, ..travel() });
+        let sent: Vec<u8> = (0..200_000).map(|n: u32| (n / 1000) as u8).collect();
+        network.transmit(link, 0, sent.clone(), 0, &mut queue);
+        assert!(60_000_000 < network.last_us(link, 0), "it would take minutes");
+        network.travel.rate_bytes_per_ms = 0;
+        network.hurry(5_000, &mut queue);
+        assert!(network.last_us(link, 0) <= 5_000 + network.travel.latency_us);
+        let mut bytes = Vec::new();
+        while let Some((at_us, happening)) = queue.pop()
+            && at_us <= 5_000 + 2 * network.travel.latency_us
+        {
+            let Happening::Arrives { link, from_end } = happening else { panic!() };
+            let (arrivals, _) = network.arrive(link, from_end, at_us, &mut queue);
+            bytes.extend(arrivals.into_iter().flat_map(|arrival| arrival.bytes));
+        }
+        assert_eq!(bytes, sent, "in its order");
     }
 
     #[test]

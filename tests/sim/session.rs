@@ -53,6 +53,8 @@ impl Scene<'_> {
 pub enum Wish {
     /// A connection to this member.
     Connect(usize),
+    /// A connection to the peer port of this member.
+    ConnectToPeersPort(usize),
     /// These bytes sent.
     Send(Vec<u8>),
     /// The connection closed.

@@ -9,6 +9,7 @@
 use net::wire::{Answer, ClusterMember, ClusterRequest, Message};
 
 use super::coverage::Sight;
+use super::peers_port;
 use super::plan::Turnover;
 use super::process::peer_url;
 use super::random::Random;
@@ -43,6 +44,10 @@ pub struct Steward {
     /// Where a directory was wiped and the old member is no more.
     free_host: Option<usize>,
     next_host: usize,
+    /// Where a member may have been added: the answer was lost, and no list named it yet.
+    hoped_host: Option<usize>,
+    /// What a peer port answered so far, and since when it is asked.
+    peek: Option<(Vec<u8>, u64)>,
     /// What it was told for certain.
     pub ledger: Ledger,
 }
@@ -60,6 +65,8 @@ impl Steward {
             wiped: None,
             free_host: None,
             next_host: founders.len(),
+            hoped_host: None,
+            peek: None,
             ledger: Ledger::new(founders),
         }
     }
@@ -159,6 +166,7 @@ impl Steward {
         let members = match (question, answer) {
             (Question::List { .. }, Answer::MemberList(members)) => {
                 self.next_us = scene.now_us + self.random.between(0, 20_000);
+                self.find_hoped(&members);
                 wishes.push(Wish::Enroll(members.clone()));
                 self.list = members;
                 return;
@@ -215,7 +223,10 @@ impl Steward {
     /// Nobody will tell what came of it.
     fn forget(&mut self, question: Question) {
         match question {
-            Question::Add { .. } => self.ledger.on_addition_open(),
+            Question::Add { host, .. } => {
+                self.hoped_host = Some(host);
+                self.ledger.on_addition_open();
+            }
             Question::Remove { id } => self.ledger.on_removal_open(id),
             _ => {}
         }
@@ -226,8 +237,37 @@ impl Steward {
             self.forget(question);
         }
         self.list.clear();
+        self.peek = None;
         self.line.hang_up(wishes);
         wishes.push(Wish::Wake(soon_us(scene.now_us, &mut self.random)));
+    }
+
+    fn find_hoped(&mut self, members: &[ClusterMember]) {
+        let url = self.hoped_host.map(peer_url);
+        if members.iter().any(|member| member.peer_urls.first() == url.as_ref()) {
+            self.hoped_host = None;
+        }
+    }
+
+    /// Asks a peer port for the members: without whom it hopes to have added there may be no
+    /// quorum, and then no client is let in.
+    fn begin_peek(&mut self, scene: &mut Scene<'_>, wishes: &mut Vec<Wish>) {
+        let member = scene.somebody(&mut self.random);
+        scene.trace.say(Level::Faults, scene.now_us, || format!("asks peer port of {member}"));
+        self.peek = Some((Vec::new(), scene.now_us));
+        wishes.push(Wish::ConnectToPeersPort(member));
+    }
+
+    fn on_peeked(&mut self, bytes: &[u8], scene: &mut Scene<'_>, wishes: &mut Vec<Wish>) {
+        let Some((answer, _)) = &mut self.peek else { return };
+        answer.extend(bytes);
+        if let Some(members) = peers_port::members_of(answer) {
+            scene.trace.say(Level::Faults, scene.now_us, || format!("got {members:?}"));
+            scene.coverage.add(Sight::PeersPortAsked);
+            self.find_hoped(&members);
+            wishes.push(Wish::Enroll(members));
+            self.leave(scene, wishes);
+        }
     }
 
     /// A host whose directory was wiped and whose old member is no more may have a new one.
@@ -248,7 +288,17 @@ impl Client for Steward {
             return self.leave(scene, wishes);
         }
         wishes.push(Wish::Wake(scene.now_us + WAKE_US));
+        if let Some((_, since_us)) = self.peek {
+            if since_us + PATIENCE_US < scene.now_us {
+                self.leave(scene, wishes);
+            }
+            return;
+        }
         if self.line.is_apart() {
+            let is_in_doubt = scene.phase == Phase::Calm && self.hoped_host.is_some();
+            if is_in_doubt && self.random.chance(300) {
+                return self.begin_peek(scene, wishes);
+            }
             let member = scene.somebody(&mut self.random);
             self.line.connect(member, scene.now_us, wishes);
         } else if self.line.is_open() && self.waits.is_none() && self.next_us <= scene.now_us {
@@ -260,10 +310,16 @@ impl Client for Steward {
     }
 
     fn on_connected(&mut self, number: u64, _scene: &mut Scene<'_>, wishes: &mut Vec<Wish>) {
+        if self.peek.is_some() {
+            return wishes.push(Wish::Send(peers_port::QUESTION.to_vec()));
+        }
         self.line.on_connected(number, wishes);
     }
 
     fn on_bytes(&mut self, bytes: &[u8], scene: &mut Scene<'_>, wishes: &mut Vec<Wish>) {
+        if self.peek.is_some() {
+            return self.on_peeked(bytes, scene, wishes);
+        }
         let mut told = Vec::new();
         let mut is_over = false;
         let is_right = self.line.feed(bytes, &mut |message| match message {
@@ -292,6 +348,7 @@ impl Client for Steward {
             self.forget(question);
         }
         self.list.clear();
+        self.peek = None;
         self.line.on_broken();
         wishes.push(Wish::Wake(soon_us(scene.now_us, &mut self.random)));
     }

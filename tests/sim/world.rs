@@ -36,6 +36,8 @@ pub struct ClientSlot {
     pub program: Program,
     link: Option<LinkId>,
     attempt: u64,
+    /// What it connects to.
+    door: Door,
     wake_us: Option<u64>,
 }
 
@@ -376,6 +378,27 @@ impl World {
         }
     }
 
+    /// Connections that were closed end when the last of their bytes has arrived, which is sooner
+    /// than was thought once nothing makes bytes late any more.
+    pub(super) fn hurry_closes(&mut self) {
+        for link in self.network.links() {
+            let Some(ends) = self.network.ends(link) else { continue };
+            for (number, end) in ends.iter().enumerate() {
+                let is_closed = match end.host {
+                    Host::Member(_) => {
+                        self.network.is_closing(link, number)
+                            && self.network.unsent_bytes(link, number) == 0
+                    }
+                    Host::Client(client) => self.clients[client].link != Some(link),
+                };
+                if is_closed {
+                    let at_us = self.network.last_us(link, number).max(self.now_us) + 1;
+                    self.queue.push(at_us, Happening::Breaks { link });
+                }
+            }
+        }
+    }
+
     fn has_link(&self, slot: usize, connection: ConnectionId, link: LinkId) -> bool {
         let process = self.members[slot].process.as_ref();
         let known = process.and_then(|process| process.links.get(&connection));
@@ -454,19 +477,29 @@ impl World {
         self.tell(slot, Input::Dialed { dial, connection: ours.connection });
     }
 
+    fn begin_connect(&mut self, client: usize, member: usize, door: Door) {
+        let slot = &mut self.clients[client];
+        slot.attempt += 1;
+        slot.door = door;
+        let attempt = slot.attempt;
+        let at_us = self.now_us + 2 * self.network.latency_us();
+        self.queue.push(at_us, Happening::ConnectEnds { client, member, attempt });
+    }
+
     fn end_connect(&mut self, client: usize, slot: usize, attempt: u64) {
         if self.clients[client].attempt != attempt {
             return;
         }
         let process = self.members[slot].process.as_ref();
-        if !process.is_some_and(|process| process.is_serving) {
+        let door = self.clients[client].door;
+        if !process.is_some_and(|process| process.is_serving || door == Door::Peer) {
             return self.with_client(client, |program, scene, wishes| {
                 program.on_broken(scene, wishes);
             });
         }
         let number = self.next_number;
         self.next_number += 1;
-        let theirs = self.accept(slot, Some(Door::Binary));
+        let theirs = self.accept(slot, Some(door));
         let ours = End { host: Host::Client(client), connection: ConnectionId(number) };
         let link = self.register([ours, theirs]);
         self.clients[client].link = Some(link);
@@ -520,13 +553,8 @@ impl World {
 
     fn grant(&mut self, client: usize, wish: Wish) {
         match wish {
-            Wish::Connect(member) => {
-                let slot = &mut self.clients[client];
-                slot.attempt += 1;
-                let attempt = slot.attempt;
-                let at_us = self.now_us + 2 * self.network.latency_us();
-                self.queue.push(at_us, Happening::ConnectEnds { client, member, attempt });
-            }
+            Wish::Connect(member) => self.begin_connect(client, member, Door::Binary),
+            Wish::ConnectToPeersPort(member) => self.begin_connect(client, member, Door::Peer),
             Wish::Send(bytes) => {
                 if let Some(link) = self.clients[client].link {
                     self.network.transmit(link, 0, bytes, self.now_us, &mut self.queue);
@@ -569,7 +597,8 @@ impl World {
 }
 
 fn make_clients(plan: &Plan, random: &mut Random) -> Vec<ClientSlot> {
-    let slot = |program| ClientSlot { program, link: None, attempt: 0, wake_us: None };
+    let door = Door::Binary;
+    let slot = |program| ClientSlot { program, link: None, attempt: 0, door, wake_us: None };
     let auditor = Watcher::auditor(0, random.fork());
     let mut clients = vec![slot(Program::Watcher(Box::new(auditor)))];
     for _ in 0..plan.watchers {
