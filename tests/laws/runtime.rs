@@ -73,7 +73,9 @@ fn runtime_step_1_clients_wait_together_only_where_nobody_could_be_answered_soon
     member.settle();
     member.hold_disk(true);
     let mut write = |member: &mut SimMember, count: usize| {
-        (0..count).for_each(|_| drop(client.send(&put)));
+        for _ in 0..count {
+            let _ = client.send(&put);
+        }
         client.flush(member);
         member.step();
         member.gather_until_us()
