@@ -102,3 +102,47 @@ fn storage_transfer_2_a_state_that_is_known_already_is_answered_for() {
     let said = leader.say(&mut member, 1, offer);
     assert!(said.iter().any(|body| acknowledges(body, 2)), "{said:?}");
 }
+
+#[test]
+fn storage_transfer_1_what_was_copied_and_is_not_there_is_copied_once_more() {
+    let mut group = Group::serving(3);
+    let (leader, follower) = (group.leader().unwrap(), group.follower());
+    let mut client = group.connect(leader);
+    puts(&mut group, leader, &mut client, 20);
+    group.kill(follower);
+    puts(&mut group, leader, &mut client, 70);
+    group.start(follower);
+    group.member(follower).lose_installs(1);
+    let caught_up = |group: &mut Group| {
+        group.member(follower).raft_status().applied == group.member(leader).raft_status().applied
+    };
+    group.run_until("it has caught up", caught_up);
+    let member = group.member(follower);
+    let installs = member.deeds.iter().filter(|deed| **deed == Deed::PagesInstall).count();
+    assert_eq!((installs, member.is_over), (2, false));
+    assert!(member.complaints[0].contains("copying it again"), "{:?}", member.complaints);
+}
+
+#[test]
+fn storage_transfer_1_a_copy_that_fails_twice_ends_the_process_and_the_next_start_asks_the_others()
+{
+    let mut group = Group::serving(3);
+    let (leader, follower) = (group.leader().unwrap(), group.follower());
+    let mut client = group.connect(leader);
+    puts(&mut group, leader, &mut client, 20);
+    group.kill(follower);
+    puts(&mut group, leader, &mut client, 70);
+    group.start(follower);
+    group.member(follower).lose_installs(2);
+    group.run_until("it ends", |group| group.member(follower).is_over);
+    let complaints = group.member(follower).complaints.join("\n");
+    assert!(complaints.contains("the installed state cannot be opened"), "{complaints}");
+    group.kill(follower);
+    group.start(follower);
+    let caught_up = |group: &mut Group| {
+        group.member(follower).raft_status().applied == group.member(leader).raft_status().applied
+    };
+    group.run_until("it has caught up", caught_up);
+    puts(&mut group, leader, &mut client, 1);
+    group.run_until("it follows", caught_up);
+}

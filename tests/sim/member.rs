@@ -40,6 +40,8 @@ pub struct SimMember {
     /// WAL writes that are not synced yet.
     unsynced: Vec<WalWrite>,
     is_disk_held: bool,
+    /// So many installs are told done without having been.
+    installs_lost: usize,
     /// Connections whose bytes the kernel does not take.
     stalled: BTreeSet<ConnectionId>,
     /// Dials that wait for an answer.
@@ -128,6 +130,7 @@ impl SimMember {
             closed: BTreeSet::new(),
             unsynced: Vec::new(),
             is_disk_held: false,
+            installs_lost: 0,
             stalled: BTreeSet::new(),
             dials: Vec::new(),
             deeds: Vec::new(),
@@ -230,6 +233,11 @@ impl SimMember {
         self.storage.pages.bytes_mut()[at] ^= 1;
         let map = self.shard.page_map_mut().expect("the member has a group");
         map.bytes_mut()[at] ^= 1;
+    }
+
+    /// The disk says that the next `count` installs are done, and does nothing.
+    pub fn lose_installs(&mut self, count: usize) {
+        self.installs_lost = count;
     }
 
     /// Asks for a clean stop.
@@ -355,7 +363,9 @@ impl SimMember {
             Effect::SideSync { number } => self.inputs.push(Input::SideSynced { number }),
             Effect::PagesInstall { runs, .. } => {
                 self.deeds.push(Deed::PagesInstall);
-                for (first, count) in runs {
+                let is_lost = 0 < self.installs_lost;
+                self.installs_lost = self.installs_lost.saturating_sub(1);
+                for (first, count) in runs.into_iter().filter(|_| !is_lost) {
                     let place = |page: u64| page as usize * PAGE_SIZE_BYTES;
                     let bytes = &self.storage.side.bytes()[place(first)..place(first + count)];
                     let write = PageWrite { first: PageNumber(first), bytes: bytes.into() };
