@@ -55,6 +55,8 @@ pub(in crate::replica) struct PageRepair {
     writing: Vec<u64>,
     /// Given up, and until when they are not asked for again: no interval ends meanwhile.
     given_up: BTreeMap<u64, u64>,
+    /// When it was looked at last.
+    seen_us: u64,
     /// Found broken since it was last told.
     found_count: u64,
     next_sequence: u64,
@@ -112,6 +114,9 @@ impl PageRepair {
             // Apply waits for one at a time: there is room for that.
             return false;
         }
+        if self.broken.is_empty() {
+            self.seen_us = now_us;
+        }
         let broken = Broken {
             count,
             expected,
@@ -127,20 +132,39 @@ impl PageRepair {
         true
     }
 
-    /// Takes an answer of `member`.
+    /// A process that stood still has waited for nobody: what it did not live through does not count.
+    fn pass_over_pause(&mut self, now_us: u64) {
+        let pause_us = (now_us - self.seen_us).saturating_sub(RETRY_US);
+        self.seen_us = now_us;
+        if pause_us == 0 {
+            return;
+        }
+        for broken in self.broken.values_mut() {
+            broken.again_us += pause_us;
+            broken.complain_us += pause_us;
+            if let Some(asked) = &mut broken.asked {
+                asked.at_us += pause_us;
+            }
+        }
+    }
+
+    /// Takes an answer of `member`. One that comes after the next member was asked is as good: the
+    /// checksum says so, and over a slow link there may be no other.
     fn on_answer(&mut self, member: u64, sequence: u64, pages: &[PageRun]) {
+        for run in pages {
+            let Some(broken) = self.broken.get_mut(&run.first.0) else { continue };
+            let bytes = run.bytes.as_ref().filter(|bytes| broken.is(bytes));
+            if let (Some(bytes), None) = (bytes, &broken.found) {
+                broken.found = Some((member, bytes.clone()));
+            }
+        }
         let is_answered = |broken: &Broken| {
             broken.asked.is_some_and(|asked| (asked.member, asked.sequence) == (member, sequence))
         };
-        for (first, broken) in self.broken.iter_mut().filter(|(_, broken)| is_answered(broken)) {
+        for broken in self.broken.values_mut().filter(|broken| is_answered(broken)) {
             broken.asked = None;
-            let run = pages.iter().find(|run| run.first.0 == *first);
-            let bytes = run.and_then(|run| run.bytes.as_ref()).filter(|bytes| broken.is(bytes));
-            match bytes {
-                Some(bytes) => broken.found = Some((member, bytes.clone())),
-                None => {
-                    broken.without.insert(member);
-                }
+            if broken.found.is_none() {
+                broken.without.insert(member);
             }
         }
     }
@@ -256,6 +280,7 @@ impl<M: PageMap> Replica<M> {
         if self.page_repair.broken.is_empty() || self.is_installing() {
             return;
         }
+        self.page_repair.pass_over_pause(self.now_us);
         self.give_up_overdue(fx);
         let members: Vec<u64> = self.connected_since_us.keys().copied().collect();
         self.page_repair.ask(&members, self.now_us, peers);
@@ -362,5 +387,51 @@ impl<M: PageMap> Replica<M> {
             self.refuse_reads_of(first);
             self.refuse_looks_at(first);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: u64 = 7;
+
+    /// Page 7 is broken, member 1 was asked first and member 2 is asked now; what belongs there.
+    fn asked_twice() -> (PageRepair, Bytes) {
+        let bytes = Bytes::from(vec![3; PAGE_SIZE_BYTES]);
+        let expected = checksum(&bytes);
+        let mut repair = PageRepair::default();
+        let corruption = Corruption { page: PageNumber(PAGE), count: 1, expected, found: None };
+        assert!(repair.add(&corruption, Need::Read, 0));
+        let asked = Asked { member: 2, sequence: 1, at_us: RETRY_US };
+        repair.broken.get_mut(&PAGE).unwrap().asked = Some(asked);
+        (repair, bytes)
+    }
+
+    #[test]
+    fn an_answer_is_as_good_after_the_next_member_was_asked() {
+        let (mut repair, bytes) = asked_twice();
+        let run = |bytes: Option<Bytes>| PageRun { first: PageNumber(PAGE), bytes };
+        let altered = Bytes::from(vec![4; PAGE_SIZE_BYTES]);
+        repair.on_answer(1, 0, &[run(Some(altered))]);
+        repair.on_answer(1, 0, &[run(None)]);
+        let broken = &repair.broken[&PAGE];
+        assert!(broken.found.is_none() && broken.without.is_empty() && broken.asked.is_some());
+        repair.on_answer(1, 0, &[run(Some(bytes.clone()))]);
+        assert_eq!(repair.broken[&PAGE].found, Some((1, bytes)));
+        repair.on_answer(2, 1, &[run(None)]);
+        assert!(repair.broken[&PAGE].without.is_empty(), "it was found, whoever lacks it");
+        assert_eq!(repair.take_found().len(), 1);
+    }
+
+    #[test]
+    fn the_time_a_process_stood_still_is_no_waiting() {
+        let (mut repair, _) = asked_twice();
+        repair.pass_over_pause(RETRY_US);
+        assert_eq!(repair.broken[&PAGE].complain_us, GIVE_UP_US, "it ran");
+        repair.pass_over_pause(10 * GIVE_UP_US);
+        let broken = &repair.broken[&PAGE];
+        assert_eq!(broken.complain_us, 11 * GIVE_UP_US - 2 * RETRY_US);
+        assert_eq!(broken.asked.unwrap().at_us, 10 * GIVE_UP_US - RETRY_US);
     }
 }
