@@ -20,7 +20,8 @@
 //!    [`RaftNode::report_snapshot`], and have the receiver `step` the message once it holds the
 //!    state.
 //! 3. **Install** `snapshot` before anything after it is applied. If a Snapshot message was stepped
-//!    and no Ready carries it, the state is not needed.
+//!    and no Ready carries it, the state is not needed. A caller that needs it all the same, since
+//!    its own state is damaged, says so by [`RaftNode::adopted`].
 //! 4. **Apply** `committed` in order, durable here or not. For each
 //!    [`EntryKind::ConfigChange`] that the caller accepts call [`RaftNode::apply_configuration`],
 //!    then call [`RaftNode::applied`]. The applied index is stored with the state, so that

@@ -207,6 +207,17 @@ impl RaftLog {
         }
     }
 
+    /// The caller's state was replaced by one that contains everything up to `index`: what it was
+    /// not given of that yet it never will be.
+    pub(crate) fn adopt(&mut self, index: Index) {
+        assert!(self.applied < index && index <= self.commit, "what is committed and not applied");
+        self.apply_to(index.min(self.applying));
+        if self.applying < index {
+            assert!(self.applied == self.applying && self.applying_size_bytes == 0);
+            (self.applying, self.applied) = (index, index);
+        }
+    }
+
     /// The first change of the configuration that is not applied, up to `up_to`.
     pub(crate) fn first_unapplied_change(&self, up_to: Index) -> Option<Index> {
         let mut entries = self.iter_between(self.applied, up_to.max(self.applied));

@@ -240,7 +240,13 @@ impl RaftNode {
         change: &ConfigurationChange,
     ) -> Result<&Configuration, ChangeError> {
         let changed = self.configuration.changed(change)?;
-        self.install_configuration(changed);
+        self.change_configuration(changed);
+        Ok(&self.configuration)
+    }
+
+    /// Puts a configuration into effect, and draws the consequences for the role.
+    pub(crate) fn change_configuration(&mut self, configuration: Configuration) {
+        self.install_configuration(configuration);
         let is_own_voter = self.is_voter(self.config.id);
         match self.role {
             Role::Leader if !is_own_voter && self.config.is_step_down_on_removal => {
@@ -263,7 +269,6 @@ impl RaftNode {
             Role::Candidate | Role::PreCandidate => self.count_votes(),
             Role::Follower => {}
         }
-        Ok(&self.configuration)
     }
 
     /// Puts a configuration into effect.

@@ -315,6 +315,11 @@ impl RaftNode {
     pub fn applied(&mut self, index: Index) {
         let was_capped = self.log.applied() < self.pending_configuration;
         self.log.apply_to(index);
+        self.on_applied(was_capped);
+    }
+
+    /// More is applied than before, when a change was not yet if `was_capped`.
+    pub(crate) fn on_applied(&mut self, was_capped: bool) {
         if self.role == Role::Leader && was_capped {
             // What follows a change waited for it, and a smaller quorum may have it already.
             self.maybe_commit();

@@ -22,6 +22,18 @@ impl RaftNode {
         }
     }
 
+    /// The caller's state was replaced by that of `snapshot`, which the log contains and which is
+    /// ahead of what was applied: entries up to its last one are not handed out any more, and
+    /// changes of the configuration among them are in effect.
+    pub fn adopted(&mut self, snapshot: &Snapshot) {
+        let was_capped = self.log.applied() < self.pending_configuration;
+        self.log.adopt(snapshot.last.index);
+        if self.configuration != snapshot.configuration {
+            self.change_configuration(snapshot.configuration.clone());
+        }
+        self.on_applied(was_capped);
+    }
+
     /// Asks the caller to transfer the newest checkpoint, if that helps and somebody is there.
     pub(crate) fn maybe_send_snapshot(&mut self, to: ReplicaId, progress: &mut Progress) {
         let last = self.checkpoint.last;

@@ -305,3 +305,36 @@ fn s63_a_snapshot_overtakes_what_is_being_applied() {
     node.applied(Index(3));
     assert_eq!(node.status().applied, Index(9));
 }
+
+#[test]
+fn a_state_is_adopted_ahead_of_what_was_handed_out() {
+    for given_bytes in [1, 1 << 20] {
+        let mut small = config(1);
+        small.applying_size_bytes_max = given_bytes;
+        let mut node = solo_with(small, 3, &[1, 1, 1, 1, 1], 1);
+        let commits =
+            |index| Message { from: id(2), to: id(1), term: Term(1), body: heartbeat(index, 1) };
+        node.step(commits(4)).unwrap();
+        let mut ready = Ready::default();
+        node.ready(&mut ready);
+        assert_eq!(ready.committed.len(), if given_bytes == 1 { 1 } else { 4 });
+        let configuration = Configuration { learners: vec![id(4)], ..snapshot(3, 1).configuration };
+        let state = Snapshot { last: entry_id(3, 1), configuration };
+        node.adopted(&state);
+        let status = node.status();
+        assert_eq!((status.applied, status.configuration), (Index(3), state.configuration));
+        assert_eq!(status.last, entry_id(5, 1), "the log is what it was");
+        // What is behind the state comes next, each entry once.
+        let mut after: Vec<Index> = ready.committed.iter().map(|entry| entry.index).collect();
+        after.retain(|index| Index(3) < *index);
+        node.step(commits(5)).unwrap();
+        while node.has_ready() {
+            node.ready(&mut ready);
+            node.persisted(ready.number);
+            after.extend(ready.committed.iter().map(|entry| entry.index));
+            node.applied(*after.last().unwrap());
+        }
+        assert_eq!(after, [Index(4), Index(5)]);
+        assert_eq!(node.status().applied, Index(5));
+    }
+}

@@ -9,7 +9,7 @@ use engine::page::heap::HeapPages;
 use engine::page::map::PAGE_SIZE_BYTES;
 use engine::page::meta::choose_meta;
 use engine::wal::recovery::recover;
-use net::wire::{Answer, Request, WatchCreateRequest};
+use net::wire::{Answer, ClusterRequest, Request, WatchCreateRequest};
 use tests::sim::client::{SimClient, WatchSaid};
 
 use super::group::Group;
@@ -278,8 +278,11 @@ fn replication_membership_4_births_that_the_wal_lost_are_told_and_noted_again() 
     assert_eq!(noted.len(), 2, "each of the others is noted again");
 }
 
-#[test]
-fn storage_map_4_pages_that_no_member_has_any_more_are_replaced_by_a_newer_state() {
+/// A follower has broken pages, and `write` takes the others on by many intervals before it can ask
+/// them. The leader and the follower, when that one caught up nevertheless.
+fn left_without_pages(
+    write_much: impl Fn(&mut Group, usize, &mut SimClient, &mut Model),
+) -> (Group, Model, [usize; 2]) {
     let (mut group, mut model) = written(3);
     let leader = group.leader().unwrap();
     let follower = group.follower();
@@ -287,34 +290,76 @@ fn storage_map_4_pages_that_no_member_has_any_more_are_replaced_by_a_newer_state
     let last = key(KEYS - 1);
     let few: Vec<_> = (0..20).map(|_| put(&last, b"again")).collect();
     write(&mut group, leader, &mut client, &few);
+    model.insert(last.clone(), b"again".to_vec());
     let whole = pages(&mut group, follower);
     let concerned = pages_that(&whole, breaks_reads);
     concerned.iter().step_by(2).for_each(|page| group.member(follower).alter_page(*page));
-    // So much that the others have gone on by many intervals before they can be asked.
-    group.hold(follower, leader, true);
-    let third = 3 - leader - follower;
-    group.hold(follower, third, true);
-    for round in 20..24 {
-        put_all(&mut group, leader, &mut client, &mut model, round);
-    }
-    group.hold(follower, leader, false);
-    group.hold(follower, third, false);
-    let caught_up = |group: &mut Group| {
-        let [own, others] = [follower, leader].map(|slot| group.member(slot).raft_status());
-        own.applied == others.applied
-    };
+    let others = [leader, 3 - leader - follower];
+    others.iter().for_each(|other| group.hold(follower, *other, true));
+    write_much(&mut group, leader, &mut client, &mut model);
+    others.iter().for_each(|other| group.hold(follower, *other, false));
     group.advance(4_000_000);
-    group.run_until("it is where the others are", caught_up);
+    group.run_until("it is where the others are", |group| caught_up(group, [leader, follower]));
     let complaints = &group.member(follower).complaints;
     assert!(complaints.iter().any(|line| line.contains("no entry is applied")), "{complaints:?}");
     assert_reads(&mut group, follower, &model);
+    (group, model, [leader, follower])
+}
+
+fn caught_up(group: &mut Group, slots: [usize; 2]) -> bool {
+    let [one, other] = slots.map(|slot| group.member(slot).raft_status());
+    one.applied == other.applied
+}
+
+#[test]
+fn storage_map_4_pages_that_no_member_has_any_more_are_replaced_by_a_newer_state() {
+    let (mut group, mut model, slots) = left_without_pages(|group, leader, client, model| {
+        for round in 20..24 {
+            put_all(group, leader, client, model, round);
+        }
+    });
+    let [leader, follower] = slots;
+    let mut client = group.connect(leader);
     put_all(&mut group, leader, &mut client, &mut model, 30);
     assert_equal_pages(&mut group);
     // Its log is whole: it starts from what it has.
     group.kill(follower);
     group.start(follower);
-    group.run_until("it is back", caught_up);
+    group.run_until("it is back", |group| caught_up(group, slots));
     assert_reads(&mut group, follower, &model);
+}
+
+#[test]
+fn storage_map_4_a_state_is_taken_that_is_ahead_of_what_was_handed_out_and_of_a_change_of_members()
+{
+    // More bytes than Raft hands out while apply stands still.
+    let long = vec![7; 120_000];
+    let (mut group, mut model, slots) = left_without_pages(|group, leader, client, model| {
+        let keys: Vec<_> = (0..200).map(key).collect();
+        let puts: Vec<_> = keys.iter().map(|key| put(key, &long)).collect();
+        puts.chunks(8).for_each(|few| write(group, leader, client, few));
+        model.extend(keys.into_iter().map(|key| (key, long.clone())));
+        let learner = "http://learner:2380";
+        let add = ClusterRequest::MemberAdd { is_learner: true, peer_urls: vec![learner] };
+        group.call(leader, client, &add).expect("it is added");
+        put_all(group, leader, client, model, 20);
+    });
+    let [leader, follower] = slots;
+    for slot in slots {
+        let configuration = group.member(slot).raft_status().configuration;
+        assert_eq!((configuration.voters.len(), configuration.learners.len()), (3, 1));
+    }
+    // It goes on, also as who leads.
+    let mut client = group.connect(leader);
+    put_all(&mut group, leader, &mut client, &mut model, 21);
+    group.kill(leader);
+    let next = group.next_leader(leader);
+    let mut client = group.connect(next);
+    put_all(&mut group, next, &mut client, &mut model, 22);
+    group.start(leader);
+    group.run_until("it is back", |group| caught_up(group, slots));
+    assert_reads(&mut group, follower, &model);
+    assert_equal_pages(&mut group);
 }
 
 /// Pages that only what is behind the newest versions needs.

@@ -11,7 +11,7 @@ use engine::engine::{ApplyError, OpenError};
 use engine::mvcc::budget::WorkBudget;
 use engine::page::map::{Corruption, PageMap};
 use engine::page::meta::check_meta;
-use raft::{Entry, EntryKind, Index};
+use raft::{Entry, EntryKind, Index, Snapshot};
 
 use super::page_repair::Need;
 use crate::effect::{Effect, Effects, LogLevel};
@@ -42,25 +42,20 @@ enum Stage {
     Replaying,
 }
 
-impl Rewind {
-    /// The last entry whose application was complete.
-    pub fn target(&self) -> u64 {
-        self.target
-    }
-}
-
 impl<M: PageMap> Replica<M> {
     /// A received state took the place of the broken pages; the log contains it.
-    pub(in crate::replica) fn go_on_from_adopted(&mut self, index: u64, fx: &mut Effects) {
+    pub(in crate::replica) fn go_on_from_adopted(&mut self, state: &Snapshot, fx: &mut Effects) {
+        let index = state.last.index.0;
         let rewind = self.rewind.as_mut().expect("a state is adopted because of broken pages");
         rewind.stage = Stage::Replaying;
         rewind.entries.clear();
         if rewind.target < index {
-            // It is ahead of where the store was.
+            // It is ahead of where the store was, and maybe of what Raft handed out.
             (rewind.target, rewind.has_failed) = (index, false);
             rewind.revision = self.engine.revision();
             self.committed.retain(|entry| index < entry.index.0);
-            self.raft.applied(Index(index));
+            self.is_configuration_new |= *self.raft.configuration() != state.configuration;
+            self.raft.adopted(state);
             self.end_rewind(fx);
             self.on_store_replaced();
         }

@@ -12,11 +12,10 @@ use engine::page::map::PageMap;
 use engine::transfer::directory::Directory;
 use engine::wal::position::GroupId;
 use engine::wal::record::Install;
-use raft::{Entry, EntryKind, Index, ReadyNumber, Snapshot, Term};
+use raft::{Index, ReadyNumber, Snapshot, Term};
 
 use crate::effect::{Effect, Effects, LogLevel};
 use crate::replica::damage::opening::reopen;
-use crate::replica::damage::rewind::Rewind;
 use crate::replica::{DEFAULT_GROUP, Replica};
 use crate::wal::ShardWal;
 
@@ -88,12 +87,11 @@ impl<M: PageMap> Replica<M> {
     /// A received state that the log contains takes the place of pages that cannot be mended. The
     /// WAL says nothing of it, since an install ends the log there: after a crash in the middle the
     /// pages are broken as they are now, and are replaced again.
-    pub(in crate::replica) fn adopt_store(&mut self) {
+    pub(in crate::replica) fn adopt_store(&mut self, wal: &ShardWal) {
         let last = self.receiving.held_store().expect("the caller looked at it");
-        let handed_out = self.committed.back().map(|entry| entry.index.0);
-        let target = self.rewind.as_ref().map_or(last.index, Rewind::target);
-        if handed_out.unwrap_or(target + 1) < last.index || self.has_change_in(target, last.index) {
-            // Not known here yet, or the members of the group would be other ones than Raft says.
+        assert!(last.index <= self.raft.commit().0);
+        if !wal.is_synced_to(DEFAULT_GROUP, last.index) {
+            // No meta page is ahead of the log.
             return;
         }
         let configuration = self.receiving.configuration().expect("it is held").clone();
@@ -119,15 +117,6 @@ impl<M: PageMap> Replica<M> {
         let stage = Stage::RecordingAtStart;
         self.installing = Some(Installing::new(directory, snapshot, stage));
         self.needs_step = true;
-    }
-
-    /// Whether members change in entries behind `from`, up to `to`.
-    fn has_change_in(&self, from: u64, to: u64) -> bool {
-        let is_change = |entry: &Entry| entry.kind == EntryKind::ConfigChange;
-        let skipped = self.committed.iter().filter(|entry| entry.index.0 <= to);
-        let mut failed = Vec::new();
-        let is_read = to <= from || self.raft.entries(Index(from + 1), 0, &mut failed).is_ok();
-        !is_read || failed.iter().chain(skipped).any(is_change)
     }
 
     /// Begins the copying once the record is durable.
@@ -184,7 +173,7 @@ impl<M: PageMap> Replica<M> {
             wal.on_checkpoint(DEFAULT_GROUP, last);
             let configuration = snapshot.configuration.clone();
             self.checkpoint.on_replaced(last, configuration, directory.meta_page);
-            self.go_on_from_adopted(last.index, fx);
+            self.go_on_from_adopted(&snapshot, fx);
             self.raft.checkpointed(snapshot);
         } else {
             wal.append_installed(GroupId(DEFAULT_GROUP));

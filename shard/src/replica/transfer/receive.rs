@@ -73,7 +73,7 @@ impl<M: PageMap> Replica<M> {
         match attempt.phase {
             Phase::Fetching if attempt.barrier.is_none() => self.fetch(peers, fx),
             Phase::Held { .. } if self.is_mending() => self.begin_start_over(wal),
-            Phase::Held { .. } if attempt.replaces_store && is_known => self.adopt_store(),
+            Phase::Held { .. } if attempt.replaces_store && is_known => self.adopt_store(wal),
             Phase::Held { .. } => self.offer_held(),
             Phase::Aiming | Phase::Fetching | Phase::Syncing { .. } => {}
         }
