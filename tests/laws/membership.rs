@@ -34,6 +34,18 @@ fn verdict(said: &[Body]) -> Option<Verdict> {
     })
 }
 
+/// Three that serve, and a fourth that was not added yet.
+fn three_and_a_joiner() -> Group {
+    let mut group = Group::new(4);
+    for slot in 0..3 {
+        group.configs[slot].origin = Origin::Founder { members: founders(3) };
+        group.start(slot);
+    }
+    group.configs[3].origin = Origin::Joiner { members: founders(3) };
+    group.run_until("three serve", |group| (0..3).all(|slot| group.member(slot).is_serving));
+    group
+}
+
 #[test]
 fn replication_membership_1_a_change_counts_once_it_is_applied_and_a_refused_one_not_at_all() {
     let mut group = Group::serving(3);
@@ -88,6 +100,30 @@ fn replication_membership_1_a_change_that_can_never_be_is_refused_at_once_and_bl
             let written = group.answer(slot, client, behind);
             assert!(written.is_some_and(|written| written.is_ok()), "nothing waits behind it");
         }
+    }
+}
+
+#[test]
+fn replication_membership_1_a_member_is_added_behind_a_checkpoint_that_it_can_be_sent() {
+    for asked_leads in [true, false] {
+        let mut group = three_and_a_joiner();
+        let (leader, follower) = (group.leader().unwrap(), group.follower());
+        let asked = if asked_leads { leader } else { follower };
+        let mut client = group.connect(asked);
+        // So early that nobody has a checkpoint; a write that comes later does not wait with it.
+        assert_eq!(group.member(leader).storage().pages.bytes().len(), 0);
+        let addition = group.ask(asked, &mut client, &add(&url_of(3)));
+        let behind = group.ask(asked, &mut client, &put(b"a"));
+        assert!(group.wait(asked, &mut client, behind).is_ok());
+        let added = group.wait(asked, &mut client, addition).expect("it is added");
+        let (_, Answer::MemberAdd { id, .. }) = added else { panic!("{added:?}") };
+        // One of the four is lost at once: the quorum needs the newborn one.
+        let lost = 3 - leader - follower;
+        group.kill(lost);
+        group.configs[3].member_id = id;
+        group.start(3);
+        group.run_until("it serves", |group| group.member(3).is_serving);
+        group.call(asked, &mut client, &put(b"b")).expect("three of four");
     }
 }
 
@@ -290,12 +326,7 @@ fn replication_membership_2_who_lagged_when_it_was_removed_hears_of_it() {
 
 #[test]
 fn replication_membership_1_a_follower_does_not_judge_how_far_a_learner_is() {
-    let mut group = Group::new(4);
-    for slot in 0..3 {
-        group.configs[slot].origin = Origin::Founder { members: founders(3) };
-        group.start(slot);
-    }
-    group.run_until("three serve", |group| (0..3).all(|slot| group.member(slot).is_serving));
+    let mut group = three_and_a_joiner();
     let follower = group.follower();
     let mut client = group.connect(follower);
     let url = url_of(3);
@@ -308,7 +339,6 @@ fn replication_membership_1_a_follower_does_not_judge_how_far_a_learner_is() {
     let refused = group.call(follower, &mut client, &promote).expect_err("it was never started");
     assert!(refused.message.contains("in sync with leader"), "{}", refused.message);
     group.configs[3].member_id = id;
-    group.configs[3].origin = Origin::Joiner { members: founders(3) };
     group.start(3);
     group.run_until("it serves", |group| group.member(3).is_serving);
     group.advance(1_000_000);

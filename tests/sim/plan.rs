@@ -389,7 +389,7 @@ impl Plan {
                     mean_us: random.between(100_000, 600_000),
                     members_max: members + 2,
                     voters_min: random.between(1, 4) as usize,
-                    has_wipes: false,
+                    has_wipes: random.chance(500),
                 });
             }
             Focus::Watches => {

@@ -138,6 +138,11 @@ impl CheckpointState {
         self.log_dropped_to
     }
 
+    /// Whether a member that has nothing could be sent the newest one, and the log from there on.
+    pub fn serves_newborn(&self) -> bool {
+        self.log_dropped_to.max(1) <= self.durable.index
+    }
+
     /// Entries up to here were dropped from memory.
     pub fn on_log_dropped(&mut self, index: u64) {
         self.log_dropped_to = self.log_dropped_to.max(index);

@@ -13,6 +13,7 @@ use engine::page::map::PageMap;
 use net::peer::{Answer as PeerAnswer, AskFailure, KeysWanted, NotAppended, PeerMessage, Question};
 use raft::{ChangeError, EntryKind, ProposeError, ReplicaId, Role};
 
+use super::growth::{NotInLog, Proposer};
 use super::membership::{refusal_of, refusal_of_command};
 use super::{DEFAULT_GROUP, Replica, Stage};
 use crate::input::ConnectionId;
@@ -167,8 +168,16 @@ impl<M: PageMap> Replica<M> {
             }
             match self.append(held.command.clone()) {
                 Ok(()) => self.pending.hand_to(held.counter, self.raft.soft_state().term.0),
-                Err(ProposeError::Change(error)) => self.refuse_held(&held, refusal_of(error)),
-                Err(_) => {
+                Err(NotInLog::Refused(ProposeError::Change(error))) => {
+                    self.refuse_held(&held, refusal_of(error));
+                }
+                Err(NotInLog::TooEarly) => {
+                    let own = Proposer::Own { counter: held.counter };
+                    if !self.growth.hold(own, held.command.clone()) {
+                        self.refuse_held(&held, Unavailable::TooManyRequests);
+                    }
+                }
+                Err(NotInLog::Refused(_)) => {
                     self.forwarding.put_back(held);
                     break;
                 }
@@ -187,11 +196,12 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// Appends to this leader's own log.
-    pub(super) fn append(&mut self, command: Bytes) -> Result<(), ProposeError> {
+    pub(super) fn append(&mut self, command: Bytes) -> Result<(), NotInLog> {
         if command::changes_configuration(&command) {
             return self.append_change(command);
         }
-        self.raft.propose(EntryKind::Command, command).map(|_| ())
+        self.raft.propose(EntryKind::Command, command)?;
+        Ok(())
     }
 
     fn fail_overdue_asks(&mut self) {
@@ -260,15 +270,16 @@ impl<M: PageMap> Replica<M> {
             // What this version cannot read it must not let into the log.
             NotAppended::Full
         } else {
-            match self.append(command) {
+            match self.append(command.clone()) {
                 Ok(()) => return,
-                Err(ProposeError::TooManyUncommitted) => NotAppended::Full,
-                Err(ProposeError::Change(ChangeError::Inconsistent)) => {
-                    NotAppended::LearnerNotReady
+                Err(NotInLog::TooEarly) => {
+                    let peer = Proposer::Peer { connection, sequence };
+                    if self.growth.hold(peer, command) {
+                        return;
+                    }
+                    NotAppended::Full
                 }
-                Err(ProposeError::Change(_)) => NotAppended::ChangeRefused,
-                Err(ProposeError::NotLeader { leader }) => NotAppended::NotLeader { leader },
-                Err(_) => NotAppended::TransferRunning,
+                Err(NotInLog::Refused(error)) => reason_of(error),
             }
         };
         let message = PeerMessage::NotAppended { sequence, reason };
@@ -317,6 +328,17 @@ impl<M: PageMap> Replica<M> {
                 AskFailure::Stopped => self.fail(origin, Unavailable::Stopped),
             },
         }
+    }
+}
+
+/// What the origin of a proposal is told of one that Raft did not take.
+fn reason_of(error: ProposeError) -> NotAppended {
+    match error {
+        ProposeError::TooManyUncommitted => NotAppended::Full,
+        ProposeError::Change(ChangeError::Inconsistent) => NotAppended::LearnerNotReady,
+        ProposeError::Change(_) => NotAppended::ChangeRefused,
+        ProposeError::NotLeader { leader } => NotAppended::NotLeader { leader },
+        _ => NotAppended::TransferRunning,
     }
 }
 

@@ -15,6 +15,7 @@ use raft::{
 };
 
 use super::Replica;
+use super::growth::NotInLog;
 use super::pending::Waiter;
 use super::recovery::StartError;
 use crate::config::{Config, Origin as Birth};
@@ -26,18 +27,6 @@ use crate::peers::Peers;
 const CONNECTED_US_MIN: u64 = 5_000_000;
 /// A learner may be promoted when it has this share of what the leader has, in percent.
 const LEARNER_READY_PERCENT: u64 = 90;
-
-/// Members to be added that may wait.
-const HELD_CHANGES_MAX: usize = 16;
-
-/// A member to be added that waits until it could be sent the state.
-#[derive(Debug)]
-pub(super) struct HeldChange {
-    origin: Origin,
-    change: MemberChange,
-    added: u64,
-    deadline_us: u64,
-}
 
 impl<M: PageMap> Replica<M> {
     /// Reads who belongs to the group at a start.
@@ -82,17 +71,6 @@ impl<M: PageMap> Replica<M> {
             }
             return self.fail(origin, why);
         }
-        if let MemberChange::Add { .. } = &change {
-            self.checkpoint.keep_log();
-            if !self.may_grow() {
-                if HELD_CHANGES_MAX <= self.held_changes.len() {
-                    return self.fail(origin, Unavailable::TooManyRequests);
-                }
-                let deadline_us = self.now_us + self.request_timeout_us();
-                let change = HeldChange { origin, change, added, deadline_us };
-                return self.held_changes.push(change);
-            }
-        }
         let texts = |urls: &[String]| -> Vec<String> { urls.to_vec() };
         let (urls, is_learner) = match &change {
             MemberChange::Add { peer_urls, is_learner } => (texts(peer_urls), *is_learner),
@@ -117,39 +95,6 @@ impl<M: PageMap> Replica<M> {
             _ => MemberChangeKind::Removed,
         };
         self.on_propose(origin, bytes, ProposalClass::Members(kind));
-    }
-
-    /// Whether a newborn member could be sent the state. A group of one has to see to it before the
-    /// member counts: afterwards it commits nothing, not even a checkpoint, until that one has it.
-    fn may_grow(&self) -> bool {
-        let is_alone = self.raft.configuration().members().count() <= 1;
-        let needed = self.checkpoint.log_dropped_to().max(1);
-        !is_alone || needed <= self.checkpoint.durable().index
-    }
-
-    /// Changes that wait for a checkpoint: asks for it, and goes on when it is durable.
-    pub(super) fn run_held_changes(&mut self) {
-        if self.held_changes.is_empty() {
-            return;
-        }
-        let may_grow = self.may_grow();
-        for held in std::mem::take(&mut self.held_changes) {
-            if may_grow {
-                self.on_member_change(held.origin, held.change, held.added);
-            } else if held.deadline_us <= self.now_us {
-                self.fail(held.origin, Unavailable::TimedOut);
-            } else {
-                self.held_changes.push(held);
-            }
-        }
-        if !may_grow
-            && self.is_leader()
-            && !self.background.is_own_pending()
-            && !self.checkpoint.is_under_way()
-        {
-            let is_proposed = self.propose_own(&Command::Checkpoint, Waiter::Background);
-            self.background.set_own_pending(is_proposed);
-        }
     }
 
     /// What etcd checks before it proposes; the rest is checked at apply.
@@ -223,7 +168,7 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// Proposes a change of the configuration to this leader's own log.
-    pub(super) fn append_change(&mut self, command: Bytes) -> Result<(), ProposeError> {
+    pub(super) fn append_change(&mut self, command: Bytes) -> Result<(), NotInLog> {
         let Some(change) = change_of(&command) else {
             unreachable!("a change of the configuration was decoded before");
         };
@@ -234,9 +179,13 @@ impl<M: PageMap> Replica<M> {
             && self.raft.configuration().learners.contains(&id)
             && !self.is_learner_ready(id)
         {
-            return Err(ProposeError::Change(ChangeError::Inconsistent));
+            return Err(ProposeError::Change(ChangeError::Inconsistent).into());
         }
-        self.raft.propose_configuration(&change, command).map(|_| ())
+        if self.is_leader() && self.is_too_early(&change) {
+            return Err(NotInLog::TooEarly);
+        }
+        self.raft.propose_configuration(&change, command)?;
+        Ok(())
     }
 
     /// A learner that has not caught up; of any other member nothing is said here.

@@ -14,6 +14,7 @@ mod figures;
 mod force;
 mod forward;
 mod gathering;
+mod growth;
 mod health;
 pub(crate) mod lease_clock;
 mod look_ahead;
@@ -52,10 +53,10 @@ use figures::Figures;
 use forward::Forwarding;
 pub(crate) use forward::reply_of;
 use gathering::Gathering;
+use growth::Growth;
 use health::Health;
 use lease_clock::LeaseClock;
 use look_ahead::LookAhead;
-use membership::HeldChange;
 use messages::Messages;
 use pending::PendingProposals;
 use read::Reads;
@@ -141,7 +142,7 @@ pub(crate) struct Replica<M> {
     /// Transfers of leadership that clients wait for: to whom, until when.
     moves: Vec<(Origin, u64, u64)>,
     /// Members to be added that wait for a checkpoint.
-    held_changes: Vec<HeldChange>,
+    growth: Growth,
     /// Since when members are connected without a break.
     connected_since_us: BTreeMap<u64, u64>,
     /// The connections do not know the newest members.
@@ -222,7 +223,7 @@ impl<M: PageMap> Replica<M> {
         self.take_over_leases();
         self.run_force(fx);
         self.run_moves();
-        self.run_held_changes();
+        self.run_growth(peers);
         self.run_held_compactions();
         if !self.is_store_away() {
             self.restart_stale_leases();

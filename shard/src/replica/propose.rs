@@ -9,6 +9,7 @@ use engine::command;
 use engine::page::map::PageMap;
 use raft::ProposeError;
 
+use super::growth::{NotInLog, Proposer};
 use super::membership::refusal_of;
 use super::pending::Waiter;
 use super::{Replica, Stage};
@@ -50,9 +51,20 @@ impl<M: PageMap> Replica<M> {
                     self.insert_pending(waiter, self.raft.soft_state().term.0);
                     return Ok(());
                 }
-                Err(ProposeError::TooManyUncommitted) => return Err(Unavailable::TooManyRequests),
-                Err(ProposeError::Change(error)) => return Err(refusal_of(error)),
-                Err(_) => {}
+                Err(NotInLog::TooEarly) => {
+                    if !self.growth.hold(Proposer::Own { counter: id.counter }, command) {
+                        return Err(Unavailable::TooManyRequests);
+                    }
+                    self.insert_pending(waiter, 0);
+                    return Ok(());
+                }
+                Err(NotInLog::Refused(ProposeError::TooManyUncommitted)) => {
+                    return Err(Unavailable::TooManyRequests);
+                }
+                Err(NotInLog::Refused(ProposeError::Change(error))) => {
+                    return Err(refusal_of(error));
+                }
+                Err(NotInLog::Refused(_)) => {}
             }
         }
         if !may_wait {

@@ -29,6 +29,7 @@ use super::figures::Figures;
 use super::force::force;
 use super::forward::Forwarding;
 use super::gathering::Gathering;
+use super::growth::Growth;
 use super::health::Health;
 use super::lease_clock::LeaseClock;
 use super::look_ahead::LookAhead;
@@ -357,7 +358,7 @@ impl<M: PageMap> Replica<M> {
             started_us: now_us,
             lease_term: 0,
             moves: Vec::new(),
-            held_changes: Vec::new(),
+            growth: Growth::default(),
             connected_since_us: BTreeMap::new(),
             are_members_new: true,
             is_forcing: config.is_force_new_cluster,

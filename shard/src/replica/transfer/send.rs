@@ -204,10 +204,9 @@ impl<M: PageMap> Replica<M> {
         {
             return;
         }
-        let durable = self.checkpoint.durable().index;
         let needed = self.checkpoint.log_dropped_to().max(1);
         let lags = |peer: &raft::PeerStatus| peer.is_recently_active && peer.matched.0 < needed;
-        if needed <= durable || !self.raft.status().peers.iter().any(lags) {
+        if self.checkpoint.serves_newborn() || !self.raft.status().peers.iter().any(lags) {
             return;
         }
         let is_proposed = self.propose_own(&Command::Checkpoint, Waiter::Background);

@@ -5,6 +5,7 @@
 use super::{Mutant, edit};
 
 const MEMBERSHIP: &str = "raft/src/membership.rs";
+const GROWTH: &str = "shard/src/replica/growth.rs";
 const HANDSHAKE: &str = "shard/src/peers/handshake.rs";
 
 pub(super) const MUTANTS: &[Mutant] = &[
@@ -30,6 +31,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
             HANDSHAKE,
             "            return Err(Refusal::Removed);",
             "            if !IS { return Err(Refusal::Removed); }",
+        )],
+    },
+    Mutant {
+        name: "a member is added before there is a checkpoint that it could be sent",
+        rule: "membership 1: a group that adds a voter can still lose another one",
+        members: 3,
+        focus: "members",
+        edits: &[edit(
+            GROWTH,
+            "        !self.checkpoint.serves_newborn()\n    }",
+            "        !IS && !self.checkpoint.serves_newborn()\n    }",
         )],
     },
 ];
