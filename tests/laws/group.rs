@@ -349,4 +349,14 @@ impl Group {
         }
         panic!("no answer came");
     }
+
+    /// The answer to a GET on a connection of its own.
+    pub fn http_get(&mut self, slot: usize, door: Door, path: &str) -> String {
+        let connection = self.member(slot).connect(door);
+        let request = format!("GET {path} HTTP/1.1\r\nHost: m{slot}\r\n\r\n");
+        self.member(slot).receive(connection, request.into_bytes());
+        self.pump();
+        let answered = self.member(slot).take_sent(connection);
+        String::from_utf8(answered).expect("HTTP is text")
+    }
 }

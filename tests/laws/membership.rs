@@ -6,6 +6,7 @@ use net::peer::{NotAppended, PeerMessage, Purpose, Refusal};
 use net::wire::{Answer, ClusterRequest, Request};
 use raft::{Body, EntryId, ReplicaId, Role, Term, Verdict};
 use shard::config::Origin;
+use shard::input::Door;
 use tests::sim::member::{SimMember, Storage};
 
 use super::group::{Group, founders, id_of, url_of};
@@ -269,6 +270,12 @@ fn replication_membership_5_a_leader_that_removed_itself_stays_until_somebody_el
     let local = RangeRequest { key: b"k", serializable: true, ..RangeRequest::default() };
     let failure = group.call(leader, &mut late, &Request::Range(local)).unwrap_err();
     assert_eq!(failure.message, "etcdserver: server stopped");
+    let probes =
+        [(Door::Client, "/health", "NO LEADER"), (Door::Peer, "/members", "server stopped")];
+    for (door, path, why) in probes {
+        let answered = group.http_get(leader, door, path);
+        assert!(answered.starts_with("HTTP/1.1 503 ") && answered.contains(why), "{answered}");
+    }
     group.isolate(leader, false);
     group.run_until("the follower leads alone", |group| {
         group.leader() == Some(follower) && voters(group, follower).len() == 1

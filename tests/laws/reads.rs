@@ -3,6 +3,8 @@
 use engine::api::{PutRequest, RangeRequest};
 use net::wire::{Answer, Request};
 use raft::{Body, DiskHealth, EntryId, Index, LeaseReads, Role};
+use shard::input::Door;
+use shard::limits::{READS_LOCAL_RESERVED, READS_MAX};
 use tests::sim::client::SimClient;
 use tests::sim::member::Storage;
 
@@ -71,6 +73,44 @@ fn replication_reads_1_a_serializable_read_waits_for_no_quorum_and_for_nobody_wh
 }
 
 /// Grants a lease of two seconds at `slot` and attaches `k` to it.
+/// How many of one client's calls may be under way.
+const CALLS_OF_ONE: usize = 4_096;
+
+#[test]
+fn replication_reads_1_reads_that_wait_are_bounded_and_health_says_that_there_are_too_many() {
+    let mut group = Group::serving(3);
+    let leader = group.leader().unwrap();
+    group.deafen(leader, true);
+    // None of them is answered without the others.
+    let room = READS_MAX - READS_LOCAL_RESERVED;
+    let mut clients: Vec<_> = (0..=room / CALLS_OF_ONE).map(|_| group.connect(leader)).collect();
+    for client in &mut clients {
+        (0..CALLS_OF_ONE).for_each(|_| {
+            client.send(&get());
+        });
+        client.flush(group.member(leader));
+        group.pump();
+    }
+    let mut refused = 0;
+    for client in &mut clients {
+        client.fetch(group.member(leader));
+        for (_, outcome) in client.outcomes.drain(..) {
+            let message = outcome.expect_err("no round was confirmed").message;
+            assert_eq!(message, "etcdserver: too many requests");
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, clients.len() * CALLS_OF_ONE - room);
+    let health = group.http_get(leader, Door::Client, "/health");
+    assert!(health.contains("RANGE ERROR:etcdserver: too many requests"), "{health}");
+    let members = group.http_get(leader, Door::Peer, "/members");
+    assert!(members.starts_with("HTTP/1.1 200 "), "what this member tells by itself has room");
+    group.deafen(leader, false);
+    group.advance(1_000_000);
+    let health = group.http_get(leader, Door::Client, "/health?serializable=true");
+    assert!(health.contains("\"health\":\"true\""), "{health}");
+}
+
 fn lease(group: &mut Group, slot: usize, client: &mut SimClient) -> i64 {
     let granted = group.call(slot, client, &Request::LeaseGrant { id: 0, ttl_s: 2 });
     let Ok((_, Answer::LeaseGrant { id, ttl_s: 2 })) = granted else {

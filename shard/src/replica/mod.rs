@@ -282,7 +282,7 @@ impl<M: PageMap> Replica<M> {
     pub fn on_call(&mut self, origin: Origin, call: Call) {
         // Its peers may still need its vote; its clients have nothing to find here.
         if self.is_past_removal() && call.is_answered() {
-            return self.fail(origin, Unavailable::Stopped);
+            return self.fail_call(origin, &call, Unavailable::Stopped);
         }
         self.run_call(origin, call);
     }

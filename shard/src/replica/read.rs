@@ -157,7 +157,7 @@ impl<M: PageMap> Replica<M> {
         };
         let count_max = READS_MAX - if is_local { 0 } else { READS_LOCAL_RESERVED };
         if count_max <= self.reads.count {
-            return self.fail(origin, Unavailable::TooManyRequests);
+            return self.fail_call(origin, &call, Unavailable::TooManyRequests);
         }
         let deadline_us = self.now_us + self.request_timeout_us();
         if is_local {
@@ -180,7 +180,7 @@ impl<M: PageMap> Replica<M> {
             self.figures.count(Scalar::SlowReadIndexes);
         }
         for read in overdue {
-            self.fail_read(read, Unavailable::TimedOut);
+            self.fail_call(read.origin, &read.call, Unavailable::TimedOut);
         }
     }
 
@@ -217,7 +217,7 @@ impl<M: PageMap> Replica<M> {
                 self.figures.count(Scalar::ReadIndexesFailed);
                 self.reads.count -= reads.len();
                 for read in reads {
-                    self.fail_read(read, Unavailable::NoLeader);
+                    self.fail_call(read.origin, &read.call, Unavailable::NoLeader);
                 }
             }
         }
@@ -229,12 +229,12 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// Health answers its failure instead of failing.
-    fn fail_read(&mut self, read: Read, why: Unavailable) {
-        if let Call::Health { .. } = read.call {
+    pub(super) fn fail_call(&mut self, origin: Origin, call: &Call, why: Unavailable) {
+        if let Call::Health { .. } = call {
             let report = self.health(Some(why));
-            return self.answer(read.origin, Outcome::Health(report));
+            return self.answer(origin, Outcome::Health(report));
         }
-        self.fail(read.origin, why);
+        self.fail(origin, why);
     }
 
     /// Answers what can be answered, within a budget.

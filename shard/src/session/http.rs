@@ -68,24 +68,22 @@ impl HttpSession {
     }
 
     pub fn on_answer(&mut self, answer: Answer, context: &mut Context) {
-        if let Outcome::MemberList(members) = &answer.outcome {
-            self.asked = None;
-            let cluster_id = format!("{:x}", context.config.cluster_id);
-            self.http.set_header("X-Etcd-Cluster-Id", cluster_id);
-            self.respond(&probe::members_reply(members));
-            return self.run(answer.origin.connection, context);
-        }
-        let Outcome::Health(report) = &answer.outcome else {
-            unreachable!("nothing else is asked here");
-        };
-        let reply = match self.asked.take() {
-            Some(Probe::Health { exclude, serializable }) => {
-                let reply = probe::health_reply(&exclude, !serializable, report);
+        let reply = match (self.asked.take(), answer.outcome) {
+            (Some(Probe::Members), Outcome::MemberList(members)) => {
+                let cluster_id = format!("{:x}", context.config.cluster_id);
+                self.http.set_header("X-Etcd-Cluster-Id", cluster_id);
+                probe::members_reply(&members)
+            }
+            (Some(Probe::Members), Outcome::Failed(why)) => probe::failed_reply(why),
+            (Some(Probe::Health { exclude, serializable }), Outcome::Health(report)) => {
+                let reply = probe::health_reply(&exclude, !serializable, &report);
                 context.metrics.add(probe::health_scalar(&reply), 1);
                 reply
             }
-            Some(Probe::Checks(checks)) => probe::checks_reply(&checks, report),
-            _ => unreachable!("a probe waits for this answer"),
+            (Some(Probe::Checks(checks)), Outcome::Health(report)) => {
+                probe::checks_reply(&checks, &report)
+            }
+            (asked, outcome) => unreachable!("{outcome:?} is no answer to {asked:?}"),
         };
         self.respond(&reply);
         self.run(answer.origin.connection, context);

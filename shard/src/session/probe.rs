@@ -5,7 +5,7 @@
 
 use engine::api::AlarmType;
 
-use crate::message::{HealthReport, Member};
+use crate::message::{HealthReport, Member, Unavailable};
 use crate::metrics::Scalar;
 
 /// A question on the client port.
@@ -171,6 +171,12 @@ fn quoted(text: &str) -> String {
 /// The answer for a path that is not there.
 pub fn not_found_reply() -> HttpReply {
     HttpReply { status: 404, content_type: TEXT, body: b"404 page not found\n".to_vec() }
+}
+
+/// The answer for what cannot be told now.
+pub fn failed_reply(why: Unavailable) -> HttpReply {
+    let body = format!("{}\n", super::status_of(why).message);
+    HttpReply { status: 503, content_type: TEXT, body: body.into_bytes() }
 }
 
 /// The answer for another verb than GET.
