@@ -70,13 +70,18 @@ impl Ledger {
         !self.maybe_removed.is_empty()
     }
 
+    /// Whether a list is older than a removal that was confirmed.
+    pub fn is_overtaken(&self, members: &[ClusterMember]) -> bool {
+        members.iter().any(|member| self.removed.contains(&member.id))
+    }
+
     /// A change was confirmed with this list.
     ///
     /// # Panics
     /// It names who is removed.
     pub fn check_told(&self, members: &[ClusterMember]) {
-        let removed = members.iter().find(|member| self.removed.contains(&member.id));
-        assert_eq!(removed, None, "a list that follows a change names who was removed before");
+        let is_overtaken = self.is_overtaken(members);
+        assert!(!is_overtaken, "a list that follows a change names who was removed: {members:?}");
     }
 
     /// Judges the end: all views of those that belong to the cluster, and the views of all others

@@ -72,16 +72,48 @@ fn without_roots(mut storage: Storage) -> Storage {
     storage
 }
 
-/// The follower starts with `storage` when the others have long dropped what it lacks; it is killed
-/// once in the middle of the copying, and in the end it is a member like any other.
+/// How a start ends that puts another member's state in place.
+#[derive(Clone, Copy)]
+enum Crash {
+    /// It is killed when the copying was asked for, and nothing of it was done.
+    Copying,
+    /// It is killed when all is in place.
+    Copied,
+    /// The disk says twice that the pages are in their places, and they are not.
+    PagesLost,
+}
+
 fn starts_over(storage: impl Fn(&Storage) -> Storage) {
-    let (mut group, [leader, follower], mut client) = written();
+    for crash in [Crash::Copying, Crash::Copied, Crash::PagesLost] {
+        starts_over_after(&storage, crash);
+    }
+}
+
+/// The follower starts with `storage` when the others have long dropped what it lacks; its first
+/// start ends in the middle, and in the end it is a member like any other.
+fn starts_over_after(storage: &impl Fn(&Storage) -> Storage, crash: Crash) {
+    let (mut group, [leader, follower], _) = written();
     let altered = storage(group.stored(follower));
     group.restore(follower, altered);
+    // Nor does it know of the others' term.
+    group.kill(leader);
+    group.start(leader);
+    group.run_until("one of the two leads", |group| group.leader().is_some());
+    let leader = group.leader().expect("just seen");
+    let mut client = group.connect(leader);
     puts(&mut group, leader, &mut client, 70);
     group.start(follower);
+    match crash {
+        Crash::Copying => group.member(follower).stick_installs(),
+        Crash::Copied => {}
+        Crash::PagesLost => group.member(follower).lose_installs(2),
+    }
     group.run_until("its pages are being replaced", |group| {
-        group.member(follower).deeds.contains(&Deed::PagesInstall)
+        let member = group.member(follower);
+        match crash {
+            Crash::Copying | Crash::Copied => member.deeds.contains(&Deed::PagesInstall),
+            Crash::PagesLost => member.is_over,
+        }
     });
     group.kill(follower);
     // The log goes on meanwhile.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use engine::page::checkpoint::PageWrite;
 use engine::page::heap::HeapPages;
 use engine::page::map::{PAGE_SIZE_BYTES, PageNumber};
+use engine::transfer::directory::Directory;
 use engine::wal::writer::{SegmentSizes, WalWrite};
 use shard::config::{AutoCompaction, Config, InitialMember, Origin};
 use shard::effect::{Effect, Effects, LogLevel, SegmentOrigin};
@@ -42,6 +43,8 @@ pub struct SimMember {
     is_disk_held: bool,
     /// So many installs are told done without having been.
     installs_lost: usize,
+    /// Installs are begun and never done.
+    are_installs_stuck: bool,
     /// Connections whose bytes the kernel does not take.
     stalled: BTreeSet<ConnectionId>,
     /// Dials that wait for an answer.
@@ -113,9 +116,38 @@ pub fn config() -> Config {
     }
 }
 
+impl Storage {
+    /// What a start does first: an install that a crash interrupted is done from its beginning.
+    fn finish_install(&mut self) {
+        let install = shard::pending_install(&self.wal);
+        let side = std::mem::take(&mut self.side);
+        let mut read = |first: u64, bytes: &mut [u8]| {
+            let from = first as usize * PAGE_SIZE_BYTES;
+            let Some(found) = side.bytes().get(from..from + bytes.len()) else { return false };
+            bytes.copy_from_slice(found);
+            true
+        };
+        let directory = install.and_then(|install| Directory::decode(install, &mut read));
+        let Some(directory) = directory else { return };
+        let mut write = |first: u64, bytes: &[u8]| {
+            self.pages.write(&PageWrite { first: PageNumber(first), bytes: bytes.into() });
+        };
+        let place = |page: u64| page as usize * PAGE_SIZE_BYTES;
+        for (first, count) in &directory.runs {
+            write(*first, &side.bytes()[place(*first)..place(first + count)]);
+        }
+        write(directory.meta().slot(), &directory.meta_page);
+    }
+}
+
 impl SimMember {
     /// Starts a member from what `storage` holds.
-    pub fn start(config: Config, storage: Storage, now_us: u64) -> Result<SimMember, StartError> {
+    pub fn start(
+        config: Config,
+        mut storage: Storage,
+        now_us: u64,
+    ) -> Result<SimMember, StartError> {
+        storage.finish_install();
         let slots = storage.pages.meta_slots().map(Some);
         let map = storage.pages.clone();
         let shard = Shard::open(config, &storage.wal, map, &slots, now_us)?;
@@ -131,6 +163,7 @@ impl SimMember {
             unsynced: Vec::new(),
             is_disk_held: false,
             installs_lost: 0,
+            are_installs_stuck: false,
             stalled: BTreeSet::new(),
             dials: Vec::new(),
             deeds: Vec::new(),
@@ -238,6 +271,11 @@ impl SimMember {
     /// The disk says that the next `count` installs are done, and does nothing.
     pub fn lose_installs(&mut self, count: usize) {
         self.installs_lost = count;
+    }
+
+    /// From now on installs are begun and never done.
+    pub fn stick_installs(&mut self) {
+        self.are_installs_stuck = true;
     }
 
     /// Asks for a clean stop.
@@ -363,6 +401,9 @@ impl SimMember {
             Effect::SideSync { number } => self.inputs.push(Input::SideSynced { number }),
             Effect::PagesInstall { runs, .. } => {
                 self.deeds.push(Deed::PagesInstall);
+                if self.are_installs_stuck {
+                    return;
+                }
                 let is_lost = 0 < self.installs_lost;
                 self.installs_lost = self.installs_lost.saturating_sub(1);
                 for (first, count) in runs.into_iter().filter(|_| !is_lost) {

@@ -3,7 +3,8 @@
 //!
 //! Invariants: one question at a time; whoever is on a list it was told is started; a member whose
 //! directory was wiped is removed before anything else changes; no directory is wiped while the
-//! outcome of a removal is open, since that one may take effect later.
+//! outcome of a removal is open, or while the members that run have not applied one (again), since
+//! that one takes effect later.
 //! Source: etcd, Runtime reconfiguration; replication.md, Membership; issue 5.
 
 use net::wire::{Answer, ClusterMember, ClusterRequest, Message};
@@ -129,13 +130,19 @@ impl Steward {
             0..4 if list.len() < self.turnover.members_max => Some(self.addition()),
             4..8 if self.turnover.voters_min < voters => Some(Question::Remove { id: any }),
             8 => Some(Question::Move { to: any }),
-            9 if self.turnover.has_wipes && !self.ledger.has_open_removals() => {
+            9 if self.turnover.has_wipes && self.knows_removals(list) => {
                 let expected = list.iter().map(|member| member.id).collect();
                 wishes.push(Wish::Wipe { id: any, expected });
                 None
             }
             _ => None,
         }
+    }
+
+    /// Whether nobody on the list is removed, or may be: then all of them count, as does the quorum
+    /// that is left without one.
+    fn knows_removals(&self, list: &[ClusterMember]) -> bool {
+        !self.ledger.has_open_removals() && !self.ledger.is_overtaken(list)
     }
 
     /// What is left to do before a cluster is at rest.

@@ -292,7 +292,7 @@ impl Mending {
         LogSight {
             base: self.restored.log_base.index,
             last: self.last,
-            commit: self.restored.hard_state.commit,
+            hard_state: self.restored.hard_state,
             terms: [term(index), term(index.next())],
         }
     }

@@ -14,7 +14,7 @@ use engine::page::meta::Meta;
 use engine::transfer::directory::Directory;
 use engine::wal::position::GroupId;
 use engine::wal::record::EntryId as WalEntryId;
-use raft::{Entry, EntryId, Index, Snapshot, Term};
+use raft::{Entry, EntryId, HardState, Index, Snapshot, Term};
 
 use crate::effect::{Effect, Effects, LogLevel};
 use crate::replica::recovery::{RecoveredGroup, StartError, consensus};
@@ -37,7 +37,7 @@ pub(in crate::replica) struct LogSight {
     /// The index before the first entry that was not dropped.
     pub base: Index,
     pub last: EntryId,
-    pub commit: Index,
+    pub hard_state: HardState,
     /// Terms of the entries at the index and behind it, where they are not lost.
     pub terms: [Option<Term>; 2],
 }
@@ -51,7 +51,7 @@ impl LogSight {
             // Entries between the two are nowhere here.
             _ if state.index < self.base => OwnLog::Unknown,
             [Some(term), _] if term == state.term => OwnLog::Kept,
-            [Some(_), _] if self.commit < state.index => OwnLog::Replaced,
+            [Some(_), _] if self.hard_state.commit < state.index => OwnLog::Replaced,
             // The hole goes on behind it: who fills that one agrees with both.
             [None, None] => OwnLog::Kept,
             _ => OwnLog::Unknown,
@@ -71,7 +71,7 @@ impl RecoveredGroup {
         LogSight {
             base: self.log_base.index,
             last: EntryId { index: Index(self.last_index), term: Term(self.last_term) },
-            commit: self.hard_state.commit,
+            hard_state: self.hard_state,
             terms: [term(state), term(state.next())],
         }
     }
@@ -124,16 +124,15 @@ impl<M: PageMap> Replica<M> {
 
     /// Whether this start could go on from a state that ends with `last`.
     pub(in crate::replica) fn may_start_from(&self, last: EntryId) -> bool {
-        self.own_log_under(last) != OwnLog::Unknown
+        self.own_log_at(last.index).under(last) != OwnLog::Unknown
     }
 
-    fn own_log_under(&self, last: EntryId) -> OwnLog {
-        let sight = match (&self.opening, &self.mending) {
-            (Some(opening), _) => opening.sight(last.index),
-            (None, Some(mending)) => mending.sight(last.index),
+    fn own_log_at(&self, index: Index) -> LogSight {
+        match (&self.opening, &self.mending) {
+            (Some(opening), _) => opening.sight(index),
+            (None, Some(mending)) => mending.sight(index),
             (None, None) => unreachable!("the caller asked whether the start lacks something"),
-        };
-        sight.under(last)
+        }
     }
 
     /// The state is durable in the side file: it is put in place of the store. Where nothing of the
@@ -142,10 +141,17 @@ impl<M: PageMap> Replica<M> {
     pub(in crate::replica) fn begin_start_over(&mut self, wal: &mut ShardWal) {
         let Some(last) = self.receiving.held_store() else { return };
         let last = EntryId { index: Index(last.index), term: Term(last.term) };
-        let own_log = self.own_log_under(last);
+        let sight = self.own_log_at(last.index);
+        let own_log = sight.under(last);
         assert!(own_log != OwnLog::Unknown, "looked at before it was received");
         let configuration = self.receiving.configuration().expect("it is held").clone();
         let directory = self.receiving.take_held().expect("just looked at");
+        if sight.hard_state.term < last.term {
+            // Before the log says so: a start after a crash in the middle goes on from both.
+            assert!(own_log == OwnLog::Replaced, "no own entry is of a later term");
+            let raised = HardState { term: last.term, vote: None, ..sight.hard_state };
+            wal.append_hard_state(DEFAULT_GROUP, raised);
+        }
         if own_log == OwnLog::Replaced {
             wal.append_install(DEFAULT_GROUP, directory.install());
         }
@@ -161,17 +167,13 @@ impl<M: PageMap> Replica<M> {
     ) {
         let WalEntryId { index, term } = directory.last;
         let last = EntryId { index: Index(index), term: Term(term) };
-        let own_log = self.own_log_under(last);
+        let own_log = self.own_log_at(last.index).under(last);
         let (group, incarnation) = match (self.opening.take(), self.mending.take()) {
             (Some(opening), None) => opening.into_group(),
             (None, Some(mending)) => mending.into_group(),
             _ => unreachable!("a start waits for one thing at a time"),
         };
-        let had = group.hard_state;
         let group = group.behind(last, own_log);
-        if had.term < group.hard_state.term {
-            wal.append_hard_state(DEFAULT_GROUP, group.hard_state);
-        }
         match own_log {
             // The other meta page names pages that were written over: it is not to be chosen.
             OwnLog::Kept => wal.on_checkpoint(DEFAULT_GROUP, directory.last),
