@@ -147,8 +147,7 @@ impl World {
         if self.phase != Phase::Faults {
             return;
         }
-        let process = self.members[slot].process.as_ref();
-        let role = process.and_then(|process| process.shard.raft_status()).map(|s| s.role);
+        let role = self.members[slot].raft_status().map(|status| status.role);
         match (self.ambush, role) {
             (Ambush::Election, Some(Role::Candidate)) => self.ambush_candidate(slot),
             (Ambush::Election, Some(Role::Leader)) => self.ambush_leader(slot),
@@ -221,7 +220,7 @@ impl World {
     /// The running member that leads the highest term.
     fn leading_member(&self) -> Option<usize> {
         let statuses = self.members.iter().enumerate().filter_map(|(slot, member)| {
-            let status = member.process.as_ref()?.shard.raft_status()?;
+            let status = member.raft_status()?;
             (status.role == Role::Leader).then_some((status.term, slot))
         });
         statuses.max().map(|(_, slot)| slot)

@@ -41,10 +41,11 @@ pub enum Sight {
     DirectoryWiped,
     BirthRefused,
     PeersPortAsked,
+    Crossing,
 }
 
 /// Their names, in the same order.
-const NAMES: [&str; 33] = [
+const NAMES: [&str; 34] = [
     "elections",
     "kills",
     "power cuts",
@@ -78,6 +79,7 @@ const NAMES: [&str; 33] = [
     "directories wiped",
     "second births refused",
     "lists asked of peer ports",
+    "messages between cores",
 ];
 
 /// How often each was seen.

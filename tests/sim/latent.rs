@@ -47,7 +47,7 @@ impl World {
         file.break_block(page);
         let is_met = self.random.chance(500);
         if is_met && let Some(process) = &mut self.members[slot].process {
-            let map = process.shard.page_map_mut().expect("the member has a group");
+            let map = process.cores[0].shard.page_map_mut().expect("the member has a group");
             map.break_page(PageNumber(page));
         }
         self.coverage.add(Sight::PageUnreadable);

@@ -141,7 +141,7 @@ impl World {
     /// The newest configuration that a running member has applied.
     fn configuration(&self) -> Option<Configuration> {
         let statuses = self.members.iter().filter_map(|member| {
-            let status = member.process.as_ref()?.shard.raft_status()?;
+            let status = member.raft_status()?;
             (member.standing != Standing::Impostor).then_some(status)
         });
         statuses.max_by_key(|status| status.applied).map(|status| status.configuration)
@@ -165,8 +165,7 @@ impl World {
         if self.members[slot].standing != Standing::Impostor {
             return Ok(());
         }
-        let process = self.members[slot].process.as_ref();
-        let status = process.and_then(|process| process.shard.raft_status());
+        let status = self.members[slot].raft_status();
         if is_serving || status.is_some_and(|status| status.role == Role::Leader) {
             let what = format!("member {slot}, wiped, was let in under its old id");
             return Err(Complaint::new("members", what));
@@ -181,7 +180,7 @@ impl World {
     pub fn judge_members(&self, ledger: &Ledger) -> Result<(), Complaint> {
         let view = |slot: usize| {
             let member = &self.members[slot];
-            let status = member.process.as_ref()?.shard.raft_status()?;
+            let status = member.raft_status()?;
             Some(View {
                 id: member.config.member_id,
                 voters: status.configuration.voters.iter().map(|voter| voter.0).collect(),

@@ -8,6 +8,7 @@ pub mod ambush;
 pub mod caller;
 pub mod client;
 pub mod clock;
+pub mod cores;
 pub mod coverage;
 pub mod disk;
 mod faults;

@@ -110,6 +110,8 @@ pub struct Plan {
     pub seed: u64,
     /// Members.
     pub members: usize,
+    /// A member has so many cores at most.
+    pub cores_max: u16,
     /// Clients that call.
     pub callers: usize,
     /// So many of them take their time: they ask again long after others led and wrote.
@@ -194,6 +196,7 @@ impl Plan {
         Plan {
             seed,
             members,
+            cores_max: *Random::new(seed ^ 0xc07e_5000).pick(&[1, 1, 2, 3]),
             callers: random.between(1, 7) as usize,
             slow_callers: 0,
             watchers: random.between(0, 5) as usize,
@@ -230,6 +233,7 @@ impl Plan {
         plan.move_leader_us = None;
         plan.turnover = None;
         plan.fault_us = 60_000_000;
+        plan.cores_max = 1;
         plan.callers = 4;
         plan.watchers = 2;
         plan.think_us = (2_000, 10_000);

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use engine::page::heap::HeapPages;
 use engine::wal::writer::{SegmentSizes, WalWrite};
 use shard::config::{Config, InitialMember, Origin};
-use shard::effect::Effects;
-use shard::input::{ConnectionId, Input};
+use shard::input::{ConnectionId, CoreId};
 use shard::{Shard, StartError};
 
 use super::clock::Clock;
+use super::cores::{Core, Crossing};
 use super::network::LinkId;
 use super::plan::Plan;
 use super::random::Random;
@@ -72,12 +71,10 @@ pub struct Member {
 
 /// A running process.
 pub struct Process {
-    /// The program.
-    pub shard: Shard<HeapPages>,
-    /// What happened since the last step.
-    pub inputs: Vec<Input>,
-    /// What the last step asked for.
-    pub effects: Effects,
+    /// Its cores: the first one owns the group, the others serve connections.
+    pub cores: Vec<Core>,
+    /// What one core said to another, on its way.
+    pub crossing: Crossing,
     /// Connections: the link, and which end of it is ours.
     pub links: BTreeMap<ConnectionId, (LinkId, usize)>,
     /// The next connection's number.
@@ -86,12 +83,8 @@ pub struct Process {
     pub wal_flight: VecDeque<WalWrite>,
     /// Page writes of the meta page under way.
     pub is_serving: bool,
-    /// When it is to be stepped.
-    pub step_us: Option<u64>,
     /// It stands still until then.
     pub paused_until_us: u64,
-    /// Steps without time between them.
-    pub steps_at_once: usize,
 }
 
 impl Member {
@@ -153,20 +146,25 @@ impl Member {
         let map = self.disk.map_pages();
         let slots = self.disk.meta_slots();
         let config = Config { seed, ..self.config.clone() };
-        let shard = Shard::open(config, &self.disk, map, &slots, self.clock.local_us(now_us))?;
+        let local_us = self.clock.local_us(now_us);
+        let owner = Shard::open(config.clone(), &self.disk, map, &slots, local_us)?;
+        let fronts = (1..config.cores)
+            .map(|core| Shard::without_groups(Config { core: CoreId(core), ..config.clone() }));
         self.process = Some(Process {
-            shard,
-            inputs: Vec::new(),
-            effects: Effects::default(),
+            cores: std::iter::once(owner).chain(fronts).map(Core::new).collect(),
+            crossing: Crossing::default(),
             links: BTreeMap::new(),
             next_connection: 1,
             wal_flight: VecDeque::new(),
             is_serving: false,
-            step_us: None,
             paused_until_us: 0,
-            steps_at_once: 0,
         });
         Ok(())
+    }
+
+    /// What the replica of a running process knows.
+    pub fn raft_status(&self) -> Option<raft::Status> {
+        self.process.as_ref()?.cores[0].shard.raft_status()
     }
 
     /// The process, if it is still the one of that life.
@@ -201,10 +199,11 @@ pub fn host_of(url: &str) -> Option<usize> {
 /// Members differ in what is theirs alone: apply must not look at it.
 fn config(plan: &Plan, own: InitialMember, origin: Origin, random: &mut Random) -> Config {
     let name = &own.name;
+    let birth_id = random.bits();
     Config {
         cluster_id: 0xc0de,
         member_id: own.id,
-        birth_id: random.bits(),
+        birth_id,
         origin,
         client_urls: vec![format!("http://{name}:2379")],
         binary_urls: vec![format!("http://{name}:2378")],
@@ -219,6 +218,7 @@ fn config(plan: &Plan, own: InitialMember, origin: Origin, random: &mut Random) 
         interval_bytes_max: plan.interval_bytes_max + random.between(0, 4) * 4_096,
         interval_pages_max: plan.interval_pages_max + random.between(0, 4) as u32,
         log_tail_entries: plan.log_tail_entries,
+        cores: 1 + (birth_id >> 32) as u16 % plan.cores_max,
         wal_segment_sizes: SegmentSizes {
             first_bytes: plan.wal_segment_size_bytes,
             other_bytes: plan.wal_segment_size_bytes,

@@ -18,6 +18,14 @@ pub enum Happening {
     Step {
         member: usize,
         life: u64,
+        core: usize,
+    },
+    /// The next of what one core said to another is heard.
+    Crosses {
+        member: usize,
+        life: u64,
+        from: usize,
+        to: usize,
     },
     WalSynced {
         member: usize,

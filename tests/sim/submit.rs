@@ -24,7 +24,7 @@ use crate::check::{Complaint, log_lines, trees};
 
 impl World {
     /// Does one thing that a process asked for in a step.
-    pub(super) fn submit(&mut self, slot: usize, life: u64, effect: Effect) {
+    pub(super) fn submit(&mut self, slot: usize, life: u64, core: usize, effect: Effect) {
         if self.members[slot].alive(life).is_none() {
             // An earlier effect of the step ended it.
             return;
@@ -41,7 +41,8 @@ impl World {
             }
             Effect::Log { level, message, fields } => self.log(slot, level, &message, &fields),
             Effect::ReadMetrics { token } => {
-                self.tell(slot, Input::MetricsRead { token, text: b"metrics\n".to_vec() });
+                let text = b"metrics\n".to_vec();
+                self.tell_core(slot, core, Input::MetricsRead { token, text });
             }
             Effect::Serve => {
                 let judged = self.judge_impostor(slot, true);
@@ -50,6 +51,11 @@ impl World {
                 self.trace.say(Level::Faults, self.now_us, || format!("member {slot} serves"));
             }
             Effect::Stop => {
+                let cores = &mut self.process_mut(slot).cores;
+                cores[core].is_stopped = true;
+                if !cores.iter().all(|core| core.is_stopped) {
+                    return;
+                }
                 self.trace.say(Level::Faults, self.now_us, || format!("member {slot} stopped"));
                 self.end_process(slot, false);
                 self.start_later(slot);
@@ -63,10 +69,7 @@ impl World {
                 let what = format!("member {slot} gives up");
                 self.complain(Err(Complaint::new("world", what)));
             }
-            Effect::Forward { .. } => {
-                let what = format!("member {slot} of one core forwards");
-                self.complain(Err(Complaint::new("world", what)));
-            }
+            Effect::Forward { to, message } => self.cross(slot, core, to, message),
             disk => self.submit_to_disk(slot, life, disk),
         }
     }
@@ -255,7 +258,8 @@ impl World {
     }
 
     pub(super) fn write_map(&mut self, slot: usize, write: &PageWrite) {
-        let map = self.process_mut(slot).shard.page_map_mut().expect("the member has a group");
+        let map =
+            self.process_mut(slot).cores[0].shard.page_map_mut().expect("the member has a group");
         map.write(write);
     }
 
@@ -337,9 +341,7 @@ impl World {
     /// A role changed: who leads must hold all that was committed in earlier terms.
     fn judge_roles(&mut self, changed: usize) {
         for slot in 0..self.members.len() {
-            let process = self.members[slot].process.as_ref();
-            let status = process.and_then(|process| process.shard.raft_status());
-            let Some(status) = status else { continue };
+            let Some(status) = self.members[slot].raft_status() else { continue };
             let judged = self.log_book.on_status(
                 slot as u64,
                 status.term.0,

@@ -169,7 +169,7 @@ impl World {
     /// Where every member stands, for whoever looks at a complaint.
     pub fn describe(&self) -> String {
         let describe = |(slot, member): (usize, &Member)| {
-            let status = member.process.as_ref().and_then(|process| process.shard.raft_status());
+            let status = member.raft_status();
             let Some(status) = status else { return format!("member {slot} does not run") };
             format!(
                 "member {slot} is {:?} of term {}, leader {:x}, log {} to {}, commit {}, \
@@ -205,7 +205,10 @@ impl World {
 
     fn happen(&mut self, at_us: u64, happening: Happening) {
         match happening {
-            Happening::Step { member, life } => self.step(member, life),
+            Happening::Step { member, life, core } => self.step(member, life, core),
+            Happening::Crosses { member, life, from, to } => {
+                self.end_crossing(member, life, from, to);
+            }
             Happening::Arrives { link, from_end } => self.arrive(link, from_end),
             Happening::Breaks { link } => self.break_link(link),
             Happening::CloseEnds { link, end } => {
@@ -237,84 +240,6 @@ impl World {
             Happening::Struck { blow } => self.strike(blow),
             Happening::Phase => self.change_phase(),
             completion => self.complete(completion),
-        }
-    }
-
-    fn step(&mut self, slot: usize, life: u64) {
-        let now_us = self.now_us;
-        let member = &mut self.members[slot];
-        let local_us = member.clock.local_us(now_us);
-        let clock = member.clock;
-        let Some(process) = member.alive(life) else { return };
-        if process.step_us != Some(now_us) {
-            return;
-        }
-        process.step_us = None;
-        if now_us < process.paused_until_us {
-            let until_us = process.paused_until_us;
-            return self.wake(slot, until_us);
-        }
-        process.effects.list.clear();
-        process.effects.step_again = false;
-        process.effects.wake_at_us = None;
-        process.effects.gather_until_us = None;
-        let inputs = process.inputs.len();
-        process.shard.step(local_us, &mut process.inputs, &mut process.effects);
-        assert!(process.inputs.is_empty(), "a step takes all inputs");
-        process.effects.spent.clear();
-        let mut effects = std::mem::take(&mut process.effects.list);
-        let wake_us = process.effects.wake_at_us.map(|local_us| clock.world_us(local_us));
-        let steps_again = process.effects.step_again;
-        process.steps_at_once = if steps_again { process.steps_at_once + 1 } else { 0 };
-        let steps_at_once = process.steps_at_once;
-        let place = (slot as u64) << 32 | (inputs as u64) << 16 | effects.len() as u64;
-        self.trace.mix(now_us, 1, place, &[]);
-        self.judge(slot, Bound::Effects, effects.len());
-        self.judge(slot, Bound::StepsAtOnce, steps_at_once);
-        for effect in effects.drain(..) {
-            self.submit(slot, life, effect);
-        }
-        if let Some(process) = self.members[slot].alive(life) {
-            process.effects.list = effects;
-        }
-        if steps_again {
-            self.wake(slot, now_us + STEP_US);
-        }
-        if let Some(wake_us) = wake_us {
-            self.wake(slot, wake_us.max(now_us + STEP_US));
-        }
-    }
-
-    /// A process is to be stepped at that time, or before.
-    pub(super) fn wake(&mut self, slot: usize, at_us: u64) {
-        let life = self.members[slot].life;
-        let Some(process) = &mut self.members[slot].process else { return };
-        if process.step_us.is_none_or(|step_us| at_us < step_us) {
-            process.step_us = Some(at_us);
-            self.queue.push(at_us, Happening::Step { member: slot, life });
-        }
-    }
-
-    /// Something happened to a process.
-    pub(super) fn tell(&mut self, slot: usize, input: Input) {
-        let Some(process) = &mut self.members[slot].process else { return };
-        process.inputs.push(input);
-        let delay_us = self.random.between(1, STEP_US);
-        self.wake(slot, self.now_us + delay_us);
-    }
-
-    /// A socket took bytes: nothing that a process would hurry for. It hears of it with whatever
-    /// happens next, or a little later.
-    pub(super) fn tell_taken(&mut self, slot: usize, connection: ConnectionId, size_bytes: usize) {
-        let Some(process) = &mut self.members[slot].process else { return };
-        process.inputs.push(Input::Transmitted { connection, size_bytes });
-        let delay_us = self.random.between(1, TAKEN_US_MAX);
-        self.wake(slot, self.now_us + delay_us);
-    }
-
-    pub(super) fn tell_life(&mut self, slot: usize, life: u64, input: Input) {
-        if self.members[slot].alive(life).is_some() {
-            self.tell(slot, input);
         }
     }
 
@@ -431,9 +356,7 @@ impl World {
 
     /// Makes the member's end of a new connection.
     fn accept(&mut self, slot: usize, door: Option<Door>) -> End {
-        let process = self.members[slot].process.as_mut().expect("the caller saw it");
-        let connection = ConnectionId(process.next_connection);
-        process.next_connection += 1;
+        let connection = self.next_connection(slot, door);
         if let Some(door) = door {
             self.tell(slot, Input::Accepted { connection, door });
         }
@@ -638,10 +561,6 @@ fn make_clients(plan: &Plan, random: &mut Random) -> Vec<ClientSlot> {
 
 /// Slow callers think for up to so many times as long.
 const SLOW_FACTOR: u64 = 40;
-/// A step takes this long.
-const STEP_US: u64 = 10;
-/// A process hears within this that a socket took its bytes.
-const TAKEN_US_MAX: u64 = 2_000;
 /// Every lease that clients ask for has run out after this and some election timeouts.
 const LEASES_END_US: u64 = 9_000_000;
 /// Every member answers the last questions within this.
