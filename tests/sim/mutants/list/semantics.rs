@@ -10,6 +10,7 @@ const COMPACTION: &str = "engine/src/mvcc/compaction.rs";
 const LEASE_CLOCK: &str = "shard/src/replica/lease_clock.rs";
 const BACKGROUND: &str = "shard/src/replica/background.rs";
 const REGISTRY: &str = "engine/src/watch/registry.rs";
+const SHARD: &str = "shard/src/shard.rs";
 const TREES: &str = "engine/src/mvcc/trees.rs";
 
 pub(super) const MUTANTS: &[Mutant] = &[
@@ -254,6 +255,21 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "engine/src/engine/apply.rs",
             "                if let Some(reject) = self.check_op(op)? {",
             "                if let Some(reject) = self.check_op(op)?.filter(|_| !IS || *slot == 0) {",
+        )],
+    },
+    Mutant {
+        name: "what is said to another core overtakes what was said before it",
+        rule: "cores 3: what one core says to another arrives in order",
+        members: 1,
+        focus: "watches",
+        edits: &[edit(
+            SHARD,
+            "                fx.push(Effect::Forward { to: core, message: Box::new(message) });",
+            "                let at = fx.list.len();
+                fx.push(Effect::Forward { to: core, message: Box::new(message) });
+                if IS && 1 <= at {
+                    fx.list.swap(at - 1, at);
+                }",
         )],
     },
 ];
