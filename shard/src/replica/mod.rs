@@ -378,7 +378,9 @@ impl<M: PageMap> Replica<M> {
 
     fn has_new_reads(&self) -> bool {
         let has_leader = self.raft.soft_state().leader.is_some();
-        self.reads.has_arrived(has_leader, self.engine.applied_index())
+        // Without its leases it answers nothing: it would be stepped in vain until they are read.
+        let applied_index = (!self.are_leases_stale).then(|| self.engine.applied_index());
+        self.reads.has_arrived(has_leader, applied_index)
     }
 
     /// The reachable voter that holds most of the log.

@@ -119,11 +119,14 @@ impl Reads {
         self.running.iter().map(|running| running.work.gathered_size_bytes()).sum()
     }
 
-    /// Whether reads wait for a round to begin, or may be answered.
-    pub fn has_arrived(&self, has_leader: bool, applied_index: u64) -> bool {
-        (has_leader && !self.arrived.is_empty())
-            || !self.local.is_empty()
-            || self.confirmed.front().is_some_and(|(index, _)| *index <= applied_index)
+    /// Whether reads wait for a round to begin, or may be answered with what is applied; none if
+    /// nothing is answered now.
+    pub fn has_arrived(&self, has_leader: bool, applied_index: Option<u64>) -> bool {
+        let may_answer = |applied_index: u64| {
+            let is_reached = |(index, _): &(u64, Vec<Read>)| *index <= applied_index;
+            !self.local.is_empty() || self.confirmed.front().is_some_and(is_reached)
+        };
+        (has_leader && !self.arrived.is_empty()) || applied_index.is_some_and(may_answer)
     }
 
     /// The caller is gone: long work for it ends.
