@@ -52,7 +52,7 @@ impl Client for Admin {
             let target_id = founder(scene.somebody(&mut self.random)).id;
             let request = ClusterRequest::MoveLeader { target_id };
             scene.trace.say(Level::Faults, scene.now_us, || format!("asks for {request:?}"));
-            self.line.session().request(&request).expect("it is small");
+            self.line.speech().request(&request).expect("it is small");
             self.line.flush(wishes);
             self.draw_next(scene.now_us);
             self.is_waiting = true;

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use net::wire::{self, Message};
-
+use super::coverage::Sight;
 use super::random::Random;
 use super::session::{Client, Line, Phase, Scene, Wish, soon_us};
+use super::speech::{Said, Speech, Tongue};
 use super::trace::Level;
 use super::workload::Workload;
 use crate::check::history::NEVER_US;
@@ -24,7 +24,7 @@ pub struct Caller {
     workload: Workload,
     think_us: (u64, u64),
     pipeline: usize,
-    line: Line,
+    line: Line<Speech>,
     /// The member that it talks to.
     member: usize,
     next_us: u64,
@@ -36,6 +36,12 @@ pub struct Caller {
 
 /// A call without an answer after this long is given up with its connection.
 const PATIENCE_US: u64 = 12_000_000;
+/// So many calls have a time limit, where the protocol has such.
+const HURRIED_PERMILLE: u64 = 50;
+/// Longest time limit.
+const TIMEOUT_MS_MAX: u64 = 2_000;
+/// So often the oldest call is given up, where the protocol can.
+const ABANDONED_PERMILLE: u64 = 10;
 /// A read of everything, then the list of leases.
 const PROBES: usize = 2;
 
@@ -44,6 +50,7 @@ impl Caller {
     pub fn new(
         number: usize,
         random: Random,
+        tongue: &Tongue,
         workload: Workload,
         think_us: (u64, u64),
         pipeline: usize,
@@ -54,7 +61,7 @@ impl Caller {
             workload,
             think_us,
             pipeline,
-            line: Line::default(),
+            line: Line::new(Speech::new(tongue)),
             member: 0,
             next_us: 0,
             open: BTreeMap::new(),
@@ -63,10 +70,13 @@ impl Caller {
     }
 
     fn call(&mut self, request: Request, scene: &mut Scene<'_>) {
-        let request_id = match self.line.session().request(&request.wire()) {
-            Ok(request_id) => request_id,
-            Err(wire::RequestTooLarge) => panic!("drawn requests fit: {request:?}"),
-        };
+        // Only what nobody depends on is asked in a hurry.
+        let is_hurried = scene.phase < Phase::Quiet && self.random.chance(HURRIED_PERMILLE);
+        let timeout_ms = is_hurried.then(|| self.random.between(1, TIMEOUT_MS_MAX));
+        let request_id = self.line.speech().call(&request, timeout_ms);
+        if let Speech::Grpc(_) = self.line.speech() {
+            scene.coverage.add(Sight::GrpcCall);
+        }
         self.open.insert(request_id, scene.history.calls.len());
         let number = self.number;
         scene.trace.say(Level::Calls, scene.now_us, || format!("client {number} asks {request:?}"));
@@ -79,11 +89,25 @@ impl Caller {
         });
     }
 
+    fn has_room(&mut self) -> bool {
+        self.open.len() < self.pipeline && self.line.speech().takes_calls()
+    }
+
+    /// Gives the oldest call up now and then.
+    fn maybe_abandon(&mut self, scene: &mut Scene<'_>) {
+        let Some((&id, _)) = self.open.first_key_value() else { return };
+        let may_be = scene.phase < Phase::Quiet && self.random.chance(ABANDONED_PERMILLE);
+        if may_be && self.line.speech().abandon(id) {
+            self.open.remove(&id);
+            scene.coverage.add(Sight::CallAbandoned);
+        }
+    }
+
     /// Makes the calls that are due.
     fn make_calls(&mut self, scene: &mut Scene<'_>, wishes: &mut Vec<Wish>) {
         match scene.phase {
             Phase::Faults | Phase::Calm => {
-                while self.next_us <= scene.now_us && self.open.len() < self.pipeline {
+                while self.next_us <= scene.now_us && self.has_room() {
                     let request = self.workload.draw(&mut self.random, *scene.seen);
                     self.call(request, scene);
                     let (least_us, most_us) = self.think_us;
@@ -92,7 +116,8 @@ impl Caller {
             }
             Phase::Quiet => {}
             Phase::Probing => {
-                if self.open.is_empty() && self.probed < PROBES {
+                let is_free = self.open.is_empty() && self.line.speech().takes_calls();
+                if is_free && self.probed < PROBES {
                     let request = match self.probed {
                         0 => Request::Range(Range::everything()),
                         _ => Request::Leases,
@@ -102,7 +127,7 @@ impl Caller {
             }
         }
         self.line.flush(wishes);
-        let has_room = self.open.len() < self.pipeline && scene.phase < Phase::Quiet;
+        let has_room = self.has_room() && scene.phase < Phase::Quiet;
         let later_us = scene.now_us + WAKE_US;
         wishes.push(Wish::Wake(if has_room { self.next_us } else { later_us }));
     }
@@ -126,6 +151,9 @@ impl Caller {
                 call.returned_us = scene.now_us;
             }
             Err(failure) => {
+                if failure.code == DEADLINE_EXCEEDED {
+                    scene.coverage.add(Sight::DeadlinePassed);
+                }
                 let number = self.number;
                 scene.trace.say(Level::Calls, scene.now_us, || {
                     format!("client {number} does not know: {failure:?}")
@@ -169,6 +197,8 @@ impl Client for Caller {
             return wishes.push(Wish::Wake(scene.now_us + WAKE_US));
         }
         if self.line.is_open() {
+            self.maybe_abandon(scene);
+            self.line.speech().tick();
             return self.make_calls(scene, wishes);
         }
         wishes.push(Wish::Wake(scene.now_us + WAKE_US));
@@ -182,27 +212,22 @@ impl Client for Caller {
         let was_open = self.line.is_open();
         let mut outcomes = Vec::new();
         let mut is_over = false;
-        let is_right = self.line.feed(bytes, &mut |message| match message {
-            Message::Reply { request_id, opcode, body } => {
-                let (header, answer) =
-                    wire::Answer::decode(opcode, body).expect("answers that verify decode");
-                let answer = Answer::of(&answer).expect("only known requests are made");
-                outcomes.push((request_id, Ok((header.revision, answer))));
-            }
-            Message::Error { request_id: 0, .. } | Message::GoAway { .. } => is_over = true,
-            Message::Error { request_id, code, message } => {
-                outcomes.push((request_id, Err(Failure::new(code, message))));
-            }
-            Message::Reconnect { .. } => {}
-            other => panic!("nobody asked for {other:?}"),
+        let is_right = self.line.feed(bytes, &mut |said| match said {
+            Said::Done { id, revision, answer } => outcomes.push((id, Ok((revision, answer)))),
+            Said::Failed { id, failure } => outcomes.push((id, Err(failure))),
+            Said::Over => is_over = true,
+            Said::Watch(_) => panic!("nobody asked for {said:?}"),
         });
         for (id, told) in outcomes {
             self.on_outcome(id, told, scene);
         }
-        if !is_right || is_over {
+        let is_done = self.open.is_empty() && !self.line.speech().takes_calls();
+        if !is_right || is_over || is_done {
             self.line.hang_up(wishes);
             return self.lose(scene, wishes);
         }
+        // Windows and settings are answered at once.
+        self.line.flush(wishes);
         let is_due = self.next_us <= scene.now_us || scene.phase == Phase::Probing;
         if self.line.is_open() && (!was_open || is_due) {
             self.make_calls(scene, wishes);
@@ -217,5 +242,7 @@ impl Client for Caller {
     }
 }
 
+/// A time limit has passed.
+const DEADLINE_EXCEEDED: u32 = 4;
 /// A client looks after itself this often.
 const WAKE_US: u64 = 50_000;

@@ -42,10 +42,14 @@ pub enum Sight {
     BirthRefused,
     PeersPortAsked,
     Crossing,
+    GrpcCall,
+    GrpcWatch,
+    CallAbandoned,
+    DeadlinePassed,
 }
 
 /// Their names, in the same order.
-const NAMES: [&str; 34] = [
+const NAMES: [&str; 38] = [
     "elections",
     "kills",
     "power cuts",
@@ -80,6 +84,10 @@ const NAMES: [&str; 34] = [
     "second births refused",
     "lists asked of peer ports",
     "messages between cores",
+    "calls over gRPC",
+    "watches over gRPC",
+    "calls given up",
+    "time limits passed",
 ];
 
 /// How often each was seen.

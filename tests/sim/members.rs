@@ -13,12 +13,13 @@ use net::wire::ClusterMember;
 use raft::{Configuration, Role};
 use shard::config::{InitialMember, Origin};
 
+use super::clients::Program;
 use super::coverage::Sight;
 use super::process::{Member, Standing, host_of};
 use super::queue::Happening;
 use super::sectors::Survival;
 use super::trace::Level;
-use super::world::{Program, World};
+use super::world::World;
 use crate::check::Complaint;
 use crate::check::members::{Ledger, View};
 

@@ -46,6 +46,8 @@ struct Pipe {
     is_paused: bool,
     /// The sender closes when all is sent.
     is_closing: bool,
+    /// No bytes are lost in its middle.
+    is_spared: bool,
 }
 
 #[derive(Debug)]
@@ -112,6 +114,12 @@ impl Network {
         self.next_link += 1;
         self.links.insert(link, Link { ends, pipes: [Pipe::default(), Pipe::default()] });
         link
+    }
+
+    /// From now on bytes of a connection arrive whole, or it breaks.
+    pub fn spare(&mut self, link: LinkId) {
+        let state = self.links.get_mut(&link).expect("it was just made");
+        state.pipes.iter_mut().for_each(|pipe| pipe.is_spared = true);
     }
 
     /// How long a way takes now.
@@ -311,7 +319,8 @@ impl Network {
                 at_us += slow_us;
             }
             pipe.last_us = at_us;
-            if self.random.between(0, 1_000_000) < self.travel.excise_per_million && 1 < size {
+            let is_struck = self.random.between(0, 1_000_000) < self.travel.excise_per_million;
+            if is_struck && 1 < size && !pipe.is_spared {
                 let from = self.random.slot(size);
                 let to = (from + 1 + self.random.slot(64)).min(size);
                 bytes.drain(from..to);

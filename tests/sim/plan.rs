@@ -114,7 +114,9 @@ pub struct Plan {
     pub cores_max: u16,
     /// Clients that call.
     pub callers: usize,
-    /// So many of them take their time: they ask again long after others led and wrote.
+    /// So many of a thousand clients speak gRPC.
+    pub grpc_permille: u64,
+    /// So many of the callers take their time: they ask again long after others led and wrote.
     pub slow_callers: usize,
     /// Watches besides the one that hears everything.
     pub watchers: usize,
@@ -197,6 +199,7 @@ impl Plan {
             seed,
             members,
             cores_max: *Random::new(seed ^ 0xc07e_5000).pick(&[1, 1, 2, 3]),
+            grpc_permille: *Random::new(seed ^ 0x6b9c_0000).pick(&[0, 500, 500, 1_000]),
             callers: random.between(1, 7) as usize,
             slow_callers: 0,
             watchers: random.between(0, 5) as usize,
@@ -234,6 +237,7 @@ impl Plan {
         plan.turnover = None;
         plan.fault_us = 60_000_000;
         plan.cores_max = 1;
+        plan.grpc_permille = 0;
         plan.callers = 4;
         plan.watchers = 2;
         plan.think_us = (2_000, 10_000);

@@ -1,11 +1,12 @@
 //! One run of a seed: the world from its beginning to its end, then every checker that looks at a
 //! whole history.
 
+use super::clients::Program;
 use super::coverage::Coverage;
 use super::plan::Plan;
 use super::trace::{Level, Trace};
 use super::watcher::Watcher;
-use super::world::{Program, World};
+use super::world::World;
 use crate::check::compaction::{self, Marks};
 use crate::check::durable::{self, Truth};
 use crate::check::history::Outcome;

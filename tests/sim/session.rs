@@ -2,10 +2,12 @@
 //!
 //! Invariant: what a client does is a function of what it was told and its own randomness.
 
-use net::wire::{ClientHello, ClientSession, ClusterMember, Message};
+use net::wire::{ClientSession, ClusterMember, Message};
+use shard::input::Door;
 
 use super::coverage::Coverage;
 use super::random::Random;
+use super::speech::new_session;
 use super::trace::Trace;
 use super::workload::Seen;
 use crate::check::History;
@@ -51,10 +53,8 @@ impl Scene<'_> {
 /// What a client wants of the world.
 #[derive(Debug)]
 pub enum Wish {
-    /// A connection to this member.
-    Connect(usize),
-    /// A connection to the peer port of this member.
-    ConnectToPeersPort(usize),
+    /// A connection to one of this member's ports.
+    Connect(usize, Door),
     /// These bytes sent.
     Send(Vec<u8>),
     /// The connection closed.
@@ -84,6 +84,51 @@ pub trait Client {
     fn on_broken(&mut self, scene: &mut Scene<'_>, wishes: &mut Vec<Wish>);
 }
 
+/// What is spoken on a connection, bytes in and bytes out.
+pub trait Protocol: 'static {
+    /// What the other side says.
+    type Said<'a>;
+
+    /// Where it is spoken.
+    fn door(&self) -> Door;
+    /// Whether the other side has let it in.
+    fn is_greeted(&self) -> bool;
+    /// Begins anew, for another connection.
+    fn restart(&mut self);
+    /// Bytes to send.
+    fn take_output(&mut self) -> Vec<u8>;
+    /// Takes bytes. False if they were none of the protocol's.
+    fn feed(&mut self, bytes: &[u8], on_said: &mut dyn FnMut(Self::Said<'_>)) -> bool;
+}
+
+impl Protocol for ClientSession {
+    type Said<'a> = Message<'a>;
+
+    fn door(&self) -> Door {
+        Door::Binary
+    }
+
+    fn is_greeted(&self) -> bool {
+        self.server().is_some()
+    }
+
+    fn restart(&mut self) {
+        *self = new_session();
+    }
+
+    fn take_output(&mut self) -> Vec<u8> {
+        ClientSession::take_output(self, Vec::new())
+    }
+
+    fn feed(&mut self, bytes: &[u8], on_said: &mut dyn FnMut(Message<'_>)) -> bool {
+        let fed = ClientSession::feed(self, bytes, &mut |message| match message {
+            Message::Hello(_) => {}
+            message => on_said(message),
+        });
+        fed.is_ok()
+    }
+}
+
 /// How far a connection has come.
 #[derive(Debug)]
 enum State {
@@ -95,9 +140,9 @@ enum State {
 
 /// The line of a client to a member.
 #[derive(Debug)]
-pub struct Line {
+pub struct Line<P = ClientSession> {
     state: State,
-    session: ClientSession,
+    speech: P,
     /// Number of the connection.
     pub number: u64,
     since_us: u64,
@@ -105,15 +150,16 @@ pub struct Line {
 
 impl Default for Line {
     fn default() -> Line {
-        Line { state: State::Apart, session: new_session(), number: 0, since_us: 0 }
+        Line::new(new_session())
     }
 }
 
-fn new_session() -> ClientSession {
-    ClientSession::new(&ClientHello { client: "simulated", ..ClientHello::default() })
-}
+impl<P: Protocol> Line<P> {
+    /// A line that is not there yet.
+    pub fn new(speech: P) -> Line<P> {
+        Line { state: State::Apart, speech, number: 0, since_us: 0 }
+    }
 
-impl Line {
     /// Whether requests may be made.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
@@ -134,14 +180,14 @@ impl Line {
         assert!(self.is_apart());
         self.state = State::Connecting;
         self.since_us = now_us;
-        wishes.push(Wish::Connect(member));
+        wishes.push(Wish::Connect(member, self.speech.door()));
     }
 
-    /// It is there: hello goes out.
+    /// It is there: the greeting goes out.
     pub fn on_connected(&mut self, number: u64, wishes: &mut Vec<Wish>) {
         self.state = State::Greeting;
         self.number = number;
-        self.session = new_session();
+        self.speech.restart();
         self.flush(wishes);
     }
 
@@ -157,13 +203,13 @@ impl Line {
     }
 
     /// The protocol.
-    pub fn session(&mut self) -> &mut ClientSession {
-        &mut self.session
+    pub fn speech(&mut self) -> &mut P {
+        &mut self.speech
     }
 
     /// What the protocol has to say goes out.
     pub fn flush(&mut self, wishes: &mut Vec<Wish>) {
-        let bytes = self.session.take_output(Vec::new());
+        let bytes = self.speech.take_output();
         if !bytes.is_empty() {
             wishes.push(Wish::Send(bytes));
         }
@@ -171,16 +217,12 @@ impl Line {
 
     /// Takes bytes. False if they were none of the protocol's: the connection is of no more use,
     /// which a client may see only where the network loses bytes.
-    pub fn feed(&mut self, bytes: &[u8], on_message: &mut impl FnMut(Message<'_>)) -> bool {
-        let mut is_greeted = false;
-        let fed = self.session.feed(bytes, &mut |message| match message {
-            Message::Hello(_) => is_greeted = true,
-            message => on_message(message),
-        });
-        if is_greeted {
+    pub fn feed(&mut self, bytes: &[u8], on_said: &mut dyn FnMut(P::Said<'_>)) -> bool {
+        let is_right = self.speech.feed(bytes, on_said);
+        if self.speech.is_greeted() && matches!(self.state, State::Greeting) {
             self.state = State::Open;
         }
-        fed.is_ok()
+        is_right
     }
 }
 

@@ -8,6 +8,7 @@
 //! Source: etcd, Runtime reconfiguration; replication.md, Membership; issue 5.
 
 use net::wire::{Answer, ClusterMember, ClusterRequest, Message};
+use shard::input::Door;
 
 use super::coverage::Sight;
 use super::peers_port;
@@ -91,7 +92,7 @@ impl Steward {
             Question::Promote { id } => ClusterRequest::MemberPromote { id },
             Question::Move { to } => ClusterRequest::MoveLeader { target_id: to },
         };
-        self.line.session().request(&request).expect("it is small");
+        self.line.speech().request(&request).expect("it is small");
         self.line.flush(wishes);
         self.waits = Some((question, scene.now_us));
     }
@@ -262,7 +263,7 @@ impl Steward {
         let member = scene.somebody(&mut self.random);
         scene.trace.say(Level::Faults, scene.now_us, || format!("asks peer port of {member}"));
         self.peek = Some((Vec::new(), scene.now_us));
-        wishes.push(Wish::ConnectToPeersPort(member));
+        wishes.push(Wish::Connect(member, Door::Peer));
     }
 
     fn on_peeked(&mut self, bytes: &[u8], scene: &mut Scene<'_>, wishes: &mut Vec<Wish>) {

@@ -5,16 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use engine::api::EventType;
-use net::wire::{
-    ClientSession, Message, Request, WatchCreateRequest, WatchFilter, events_cost_bytes,
-};
-
+use super::coverage::Sight;
 use super::random::Random;
 use super::session::{Client, Line, Phase, Scene, Wish, soon_us};
+use super::speech::{Said, Speech, Tongue};
 use super::trace::Level;
 use crate::check::watches::{Told, Watched};
-use crate::model::Kv;
 use crate::model::watch::{Heard, Interest};
 
 /// See the file's head.
@@ -25,8 +21,7 @@ pub struct Watcher {
     interest: Interest,
     /// It hears everything, and others trust it.
     is_auditor: bool,
-    line: Line,
-    watch: u64,
+    line: Line<Speech>,
     /// First revision not heard yet; 0 before the first watch.
     next: i64,
     /// What was heard on each connection.
@@ -36,8 +31,6 @@ pub struct Watcher {
     asked_us: u64,
 }
 
-/// Credit of a watch.
-const CREDIT_BYTES: i64 = 256 << 10;
 /// Progress is asked for this often, at most.
 const ASK_US: u64 = 300_000;
 /// It looks after itself this often.
@@ -45,14 +38,19 @@ const WAKE_US: u64 = 100_000;
 
 impl Watcher {
     /// A watch from a revision on; 0 is what comes next.
-    pub fn new(number: usize, random: Random, interest: Interest, start_revision: i64) -> Watcher {
+    pub fn new(
+        number: usize,
+        random: Random,
+        tongue: &Tongue,
+        interest: Interest,
+        start_revision: i64,
+    ) -> Watcher {
         Watcher {
             number,
             random,
             interest,
             is_auditor: false,
-            line: Line::default(),
-            watch: 0,
+            line: Line::new(Speech::new(tongue)),
             next: start_revision,
             watched: Vec::new(),
             heard: BTreeMap::new(),
@@ -61,9 +59,9 @@ impl Watcher {
     }
 
     /// The watch of everything, from the first revision on.
-    pub fn auditor(number: usize, random: Random) -> Watcher {
+    pub fn auditor(number: usize, random: Random, tongue: &Tongue) -> Watcher {
         let first = crate::model::store::FIRST_REVISION + 1;
-        let watcher = Watcher::new(number, random, Interest::everything(), first);
+        let watcher = Watcher::new(number, random, tongue, Interest::everything(), first);
         Watcher { is_auditor: true, ..watcher }
     }
 
@@ -77,24 +75,11 @@ impl Watcher {
         self.next
     }
 
-    fn open_watch(&mut self, wishes: &mut Vec<Wish>) {
-        let filter = match (self.interest.is_without_puts, self.interest.is_without_deletes) {
-            (false, false) => WatchFilter::All,
-            (true, false) => WatchFilter::NoPut,
-            (false, true) => WatchFilter::NoDelete,
-            (true, true) => WatchFilter::Nothing,
-        };
-        let create = WatchCreateRequest {
-            key: &self.interest.key,
-            range_end: &self.interest.range_end,
-            start_revision: self.next,
-            credit_bytes: CREDIT_BYTES,
-            progress_notify: true,
-            prev_kv: self.interest.wants_previous,
-            filter,
-        };
-        let request = Request::WatchCreate(create);
-        self.watch = self.line.session().request(&request).expect("watches are small");
+    fn open_watch(&mut self, scene: &mut Scene<'_>, wishes: &mut Vec<Wish>) {
+        self.line.speech().watch(&self.interest, self.next);
+        if let Speech::Grpc(_) = self.line.speech() {
+            scene.coverage.add(Sight::GrpcWatch);
+        }
         self.watched.push(Watched {
             interest: self.interest.clone(),
             start_revision: self.next,
@@ -135,7 +120,7 @@ impl Watcher {
         let is_created = self.watched.last().is_some_and(|watched| !watched.told.is_empty());
         if wants && is_created && self.asked_us + ASK_US <= scene.now_us {
             self.asked_us = scene.now_us;
-            self.line.session().watch_progress(self.watch);
+            self.line.speech().ask_progress();
             self.line.flush(wishes);
         }
     }
@@ -163,6 +148,8 @@ impl Client for Watcher {
                 return self.lose(scene, wishes);
             }
             self.maybe_ask(scene, wishes);
+            self.line.speech().tick();
+            self.line.flush(wishes);
         }
         wishes.push(Wish::Wake(scene.now_us + WAKE_US));
     }
@@ -174,28 +161,11 @@ impl Client for Watcher {
     fn on_bytes(&mut self, bytes: &[u8], scene: &mut Scene<'_>, wishes: &mut Vec<Wish>) {
         let was_open = self.line.is_open();
         let mut told = Vec::new();
-        let mut taken_bytes = 0;
         let mut is_over = false;
-        let is_right = self.line.feed(bytes, &mut |message| match message {
-            Message::WatchCreated { header, .. } => told.push(Told::Created(header.revision)),
-            Message::WatchEvents { header, events, .. } => {
-                taken_bytes += events_cost_bytes(&events);
-                let heard = events.iter().map(|event| Heard {
-                    mod_revision: event.kv.mod_revision,
-                    key: event.kv.key.to_vec(),
-                    kv: (event.event_type == EventType::Put).then(|| Kv::of(&event.kv)),
-                    previous: event.prev_kv.as_ref().map(Kv::of),
-                });
-                told.push(Told::Events(header.revision, heard.collect()));
-            }
-            Message::WatchProgressed { header, .. } => told.push(Told::Progress(header.revision)),
-            Message::WatchCanceled { canceled, .. } => {
-                told.push(Told::Canceled(canceled.compact_revision));
-                is_over = true;
-            }
-            Message::Error { .. } | Message::GoAway { .. } => is_over = true,
-            Message::Reconnect { .. } => {}
-            other => panic!("nobody asked for {other:?}"),
+        let is_right = self.line.feed(bytes, &mut |said| match said {
+            Said::Watch(said) => told.push(said),
+            Said::Failed { .. } | Said::Over => is_over = true,
+            Said::Done { .. } => panic!("nobody asked for {said:?}"),
         });
         for told in told {
             self.on_told(told, scene);
@@ -205,9 +175,9 @@ impl Client for Watcher {
             return self.lose(scene, wishes);
         }
         if !was_open && self.line.is_open() {
-            self.open_watch(wishes);
-        } else if 0 < taken_bytes {
-            give_credit(self.line.session(), self.watch, taken_bytes);
+            self.open_watch(scene, wishes);
+        } else {
+            // What was taken may be sent again.
             self.line.flush(wishes);
         }
     }
@@ -216,8 +186,4 @@ impl Client for Watcher {
         self.line.on_broken();
         self.lose(scene, wishes);
     }
-}
-
-fn give_credit(session: &mut ClientSession, watch: u64, bytes: i64) {
-    session.watch_credit(watch, bytes);
 }

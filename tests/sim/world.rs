@@ -8,47 +8,23 @@ use std::collections::BTreeMap;
 
 use shard::input::{DialFailure, Door, Input};
 
-use super::admin::Admin;
 use super::ambush::Ambush;
-use super::caller::Caller;
+use super::clients::{ClientSlot, make_clients};
 use super::coverage::Coverage;
 use super::network::{End, Host, LinkId, Network};
 use super::plan::Plan;
-use super::process::{Member, founder};
+use super::process::Member;
 use super::queue::{Happening, Queue};
 use super::random::Random;
-use super::session::{Client, Phase, Scene, Wish};
-use super::steward::Steward;
+use super::session::{Phase, Wish};
 use super::trace::{Level, Trace};
-use super::watcher::Watcher;
-use super::workload::{Seen, Workload};
+use super::workload::Seen;
 use crate::check::bounds::{self, Bound};
 use crate::check::log_lines::Excuse;
 use crate::check::raft_log::LogBook;
 use crate::check::replicas::Checkpoints;
 use crate::check::{Complaint, History};
-use crate::model::watch::Interest;
 use shard::input::ConnectionId;
-
-/// A program that talks to members, and where it stands with the world.
-pub struct ClientSlot {
-    /// The program.
-    pub program: Program,
-    link: Option<LinkId>,
-    attempt: u64,
-    /// What it connects to.
-    door: Door,
-    wake_us: Option<u64>,
-}
-
-/// Kinds of clients.
-#[allow(missing_docs)]
-pub enum Program {
-    Caller(Box<Caller>),
-    Watcher(Box<Watcher>),
-    Admin(Box<Admin>),
-    Steward(Box<Steward>),
-}
 
 /// See the file's head.
 pub struct World {
@@ -66,7 +42,7 @@ pub struct World {
     pub clients: Vec<ClientSlot>,
     /// All calls.
     pub history: History,
-    seen: Seen,
+    pub(super) seen: Seen,
     /// What happened.
     pub trace: Trace,
     pub(super) phase: Phase,
@@ -79,9 +55,9 @@ pub struct World {
     pub(super) excuses: Vec<Excuse>,
     /// What waits for the next leader.
     pub(super) ambush: Ambush,
-    next_number: u64,
+    pub(super) next_number: u64,
     /// Reused.
-    wishes: Vec<Wish>,
+    pub(super) wishes: Vec<Wish>,
     is_over: bool,
     /// What happened so far.
     pub coverage: Coverage,
@@ -355,7 +331,7 @@ impl World {
     }
 
     /// Makes the member's end of a new connection.
-    fn accept(&mut self, slot: usize, door: Option<Door>) -> End {
+    pub(super) fn accept(&mut self, slot: usize, door: Option<Door>) -> End {
         let connection = self.next_connection(slot, door);
         if let Some(door) = door {
             self.tell(slot, Input::Accepted { connection, door });
@@ -363,7 +339,7 @@ impl World {
         End { host: Host::Member(slot), connection }
     }
 
-    fn register(&mut self, ends: [End; 2]) -> LinkId {
+    pub(super) fn register(&mut self, ends: [End; 2]) -> LinkId {
         let link = self.network.connect(ends);
         for (number, end) in ends.iter().enumerate() {
             if let Host::Member(slot) = end.host {
@@ -400,102 +376,6 @@ impl World {
         self.tell(slot, Input::Dialed { dial, connection: ours.connection });
     }
 
-    fn begin_connect(&mut self, client: usize, member: usize, door: Door) {
-        let slot = &mut self.clients[client];
-        slot.attempt += 1;
-        slot.door = door;
-        let attempt = slot.attempt;
-        let at_us = self.now_us + 2 * self.network.latency_us();
-        self.queue.push(at_us, Happening::ConnectEnds { client, member, attempt });
-    }
-
-    fn end_connect(&mut self, client: usize, slot: usize, attempt: u64) {
-        if self.clients[client].attempt != attempt {
-            return;
-        }
-        let process = self.members[slot].process.as_ref();
-        let door = self.clients[client].door;
-        if !process.is_some_and(|process| process.is_serving || door == Door::Peer) {
-            return self.with_client(client, |program, scene, wishes| {
-                program.on_broken(scene, wishes);
-            });
-        }
-        let number = self.next_number;
-        self.next_number += 1;
-        let theirs = self.accept(slot, Some(door));
-        let ours = End { host: Host::Client(client), connection: ConnectionId(number) };
-        let link = self.register([ours, theirs]);
-        self.clients[client].link = Some(link);
-        self.with_client(client, |program, scene, wishes| {
-            program.on_connected(number, scene, wishes);
-        });
-    }
-
-    fn run_client(&mut self, client: usize) {
-        if self.clients[client].wake_us == Some(self.now_us) {
-            self.clients[client].wake_us = None;
-            self.with_client(client, |program, scene, wishes| program.on_wake(scene, wishes));
-        }
-    }
-
-    pub(super) fn wake_client(&mut self, client: usize, at_us: u64) {
-        let at_us = at_us.max(self.now_us + 1);
-        let slot = &mut self.clients[client];
-        if slot.wake_us.is_none_or(|wake_us| at_us < wake_us) {
-            slot.wake_us = Some(at_us);
-            self.queue.push(at_us, Happening::Client { client });
-        }
-    }
-
-    fn with_client(
-        &mut self,
-        client: usize,
-        act: impl FnOnce(&mut dyn Client, &mut Scene<'_>, &mut Vec<Wish>),
-    ) {
-        let mut wishes = std::mem::take(&mut self.wishes);
-        let mut scene = Scene {
-            now_us: self.now_us,
-            present: &self.present,
-            phase: self.phase,
-            history: &mut self.history,
-            seen: &mut self.seen,
-            trace: &mut self.trace,
-            coverage: &mut self.coverage,
-        };
-        match &mut self.clients[client].program {
-            Program::Caller(caller) => act(&mut **caller, &mut scene, &mut wishes),
-            Program::Watcher(watcher) => act(&mut **watcher, &mut scene, &mut wishes),
-            Program::Admin(admin) => act(&mut **admin, &mut scene, &mut wishes),
-            Program::Steward(steward) => act(&mut **steward, &mut scene, &mut wishes),
-        }
-        for wish in wishes.drain(..) {
-            self.grant(client, wish);
-        }
-        self.wishes = wishes;
-    }
-
-    fn grant(&mut self, client: usize, wish: Wish) {
-        match wish {
-            Wish::Connect(member) => self.begin_connect(client, member, Door::Binary),
-            Wish::ConnectToPeersPort(member) => self.begin_connect(client, member, Door::Peer),
-            Wish::Send(bytes) => {
-                if let Some(link) = self.clients[client].link {
-                    self.network.transmit(link, 0, bytes, self.now_us, &mut self.queue);
-                }
-            }
-            Wish::HangUp => {
-                self.clients[client].attempt += 1;
-                if let Some(link) = self.clients[client].link.take() {
-                    let at_us = self.network.last_us(link, 0).max(self.now_us) + 1;
-                    self.queue.push(at_us, Happening::Breaks { link });
-                }
-            }
-            Wish::Wake(at_us) => self.wake_client(client, at_us),
-            Wish::Enroll(list) => self.enroll(&list),
-            Wish::Wipe { id, expected } => self.maybe_wipe(client, id, &expected),
-        }
-    }
-
     fn change_phase(&mut self) {
         let election_us = self.plan.election_timeout_us;
         let (next, for_us) = match self.phase {
@@ -519,48 +399,6 @@ impl World {
     }
 }
 
-fn make_clients(plan: &Plan, random: &mut Random) -> Vec<ClientSlot> {
-    let door = Door::Binary;
-    let slot = |program| ClientSlot { program, link: None, attempt: 0, door, wake_us: None };
-    let auditor = Watcher::auditor(0, random.fork());
-    let mut clients = vec![slot(Program::Watcher(Box::new(auditor)))];
-    for _ in 0..plan.watchers {
-        let number = clients.len();
-        let interest = Interest {
-            key: format!("key-{:03}", random.slot(plan.keys)).into_bytes(),
-            range_end: if random.chance(700) { b"key-999".to_vec() } else { Vec::new() },
-            wants_previous: random.chance(500),
-            is_without_puts: random.chance(100),
-            is_without_deletes: random.chance(200),
-        };
-        let watcher = Watcher::new(number, random.fork(), interest, 0);
-        clients.push(slot(Program::Watcher(Box::new(watcher))));
-    }
-    if let Some(mean_us) = plan.move_leader_us {
-        clients.push(slot(Program::Admin(Box::new(Admin::new(random.fork(), mean_us)))));
-    }
-    if let Some(turnover) = plan.turnover.clone() {
-        let founders: Vec<u64> = (0..plan.members).map(|slot| founder(slot).id).collect();
-        let steward = Steward::new(random.fork(), turnover, &founders);
-        clients.push(slot(Program::Steward(Box::new(steward))));
-    }
-    for caller in 0..plan.callers.max(plan.members_max()) {
-        let size_max = plan.value_size_bytes_max;
-        let workload = Workload::new(caller as u64 + 1, plan.keys, size_max, plan.shares.clone());
-        let (least_us, most_us) = plan.think_us;
-        let think_us = match caller < plan.slow_callers {
-            true => (least_us, SLOW_FACTOR * most_us),
-            false => (least_us, most_us),
-        };
-        let pipeline = plan.pipeline;
-        let caller = Caller::new(caller, random.fork(), workload, think_us, pipeline);
-        clients.push(slot(Program::Caller(Box::new(caller))));
-    }
-    clients
-}
-
-/// Slow callers think for up to so many times as long.
-const SLOW_FACTOR: u64 = 40;
 /// Every lease that clients ask for has run out after this and some election timeouts.
 const LEASES_END_US: u64 = 9_000_000;
 /// Every member answers the last questions within this.

@@ -7,6 +7,7 @@
 //! Source: issue 5; storage.md; replication.md; fact sheets of scenarios and of semantics.
 
 mod consensus;
+mod grpc;
 mod loss;
 mod members;
 mod semantics;
@@ -43,8 +44,13 @@ const fn edit(file: &'static str, find: &'static str, becomes: &'static str) -> 
 
 /// All of them. Their order is their number.
 pub fn all() -> Vec<&'static Mutant> {
-    [consensus::MUTANTS, storage::MUTANTS, loss::MUTANTS, members::MUTANTS, semantics::MUTANTS]
-        .into_iter()
-        .flatten()
-        .collect()
+    let lists = [
+        consensus::MUTANTS,
+        storage::MUTANTS,
+        loss::MUTANTS,
+        members::MUTANTS,
+        semantics::MUTANTS,
+        grpc::MUTANTS,
+    ];
+    lists.into_iter().flatten().collect()
 }
