@@ -3,6 +3,7 @@
 //! Fault model: see `plan`, `sectors` and `network`. A process that ends is started again later;
 //! what its disk keeps depends on how it ended.
 
+use engine::page::map::PAGE_SIZE_BYTES;
 use engine::page::meta::choose_meta;
 use engine::wal::position::GroupId;
 use engine::wal::recovery::recover;
@@ -20,8 +21,8 @@ use super::session::Phase;
 use super::stray::Astray;
 use super::trace::Level;
 use super::world::World;
+use crate::check::Complaint;
 use crate::check::raft_log::{DiskEntry, DiskLog};
-use crate::check::{Complaint, trees};
 
 /// The default keyspace's group.
 const GROUP: GroupId = GroupId(1);
@@ -255,10 +256,16 @@ impl World {
                 return Ok(());
             }
             if !self.plan.may_rot(slot) {
-                trees::check(slot as u64, self.members[slot].disk.map_pages())?;
+                self.judge_trees(slot)?;
             }
             self.read_disk(slot)
         })
+    }
+
+    /// What the page file of a member holds is well-formed.
+    pub(super) fn judge_trees(&mut self, slot: usize) -> Result<(), Complaint> {
+        let disk = &self.members[slot].disk;
+        self.trees.on_pages(slot as u64, |pages| disk.map_pages_to(pages))
     }
 
     fn read_disk(&mut self, slot: usize) -> Result<(), Complaint> {
@@ -276,7 +283,8 @@ impl World {
         }
         let state = group.state.hard_state;
         // What a checkpoint holds was committed, whatever the hard state says.
-        let slots = self.members[slot].disk.map_pages().meta_slots();
+        let slots = self.members[slot].disk.meta_slots();
+        let slots = slots.map(|page| page.unwrap_or_else(|| vec![0; PAGE_SIZE_BYTES]));
         let meta = choose_meta(&slots[0], &slots[1]).ok().flatten();
         let applied = meta.map_or(0, |meta| meta.applied_index);
         let entries = group.entries.iter().map(|entry| DiskEntry {

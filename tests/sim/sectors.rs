@@ -4,23 +4,25 @@
 //! power keeps every synced sector and any subset of the others, each whole in its old or its new
 //! version. A sector may become unreadable, or change by itself; a write may be lost or land
 //! elsewhere although the disk said otherwise.
-//! Invariant: `before` holds the durable version of each block that was written and not synced.
+//! Invariants: `before` holds the durable version of each sector that was written and not synced;
+//! each slot of `sectors` but the first is named by one block, by one version that is kept for a
+//! power cut, or by the list of free ones. So neither a write nor a sync allocates in the long run.
 //! Source: storage.md, The simulator's part; issue 5.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::random::Random;
 
 /// The unit that a disk writes whole.
 pub const SECTOR_SIZE_BYTES: usize = 512;
-/// Unit of the memory that holds a file: most of a big one is zeros.
+/// Unit of the table that finds sectors: that of a file system and of a page.
 const BLOCK_SIZE_BYTES: usize = 4096;
 const SECTORS_PER_BLOCK: usize = BLOCK_SIZE_BYTES / SECTOR_SIZE_BYTES;
-const ZERO_SECTOR: [u8; SECTOR_SIZE_BYTES] = [0; SECTOR_SIZE_BYTES];
 
-/// Whole sectors from a block's beginning; the zeros that end it are left out, for frames are
-/// padded with them.
-type Block = Box<[u8]>;
+type Sector = [u8; SECTOR_SIZE_BYTES];
+const ZERO_SECTOR: Sector = [0; SECTOR_SIZE_BYTES];
+/// Slot of every sector of zeros: frames are padded with them, and most of a new file is.
+const ZEROS: u32 = 0;
 
 /// A sector that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,20 +46,48 @@ pub enum Survival {
     Suffix,
 }
 
-/// A block as it was when everything was durable, and which of its sectors were written since.
-#[derive(Clone, Debug)]
+/// Where the sectors of a block are.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    slots: [u32; SECTORS_PER_BLOCK],
+    /// Place of its `Before`, and one; 0 if everything of it is durable.
+    before: u32,
+}
+
+/// The sectors of a block that were written and not synced, as they were when they were durable.
+#[derive(Clone, Copy, Debug)]
 struct Before {
-    block: Block,
+    number: u64,
+    slots: [u32; SECTORS_PER_BLOCK],
     written: [bool; SECTORS_PER_BLOCK],
 }
 
 /// See the file's head.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct SectorFile {
     size_bytes: u64,
-    blocks: BTreeMap<u64, Block>,
-    before: BTreeMap<u64, Before>,
+    /// Those up to the last one that was ever written.
+    blocks: Vec<Block>,
+    /// The first one is of zeros.
+    sectors: Vec<Sector>,
+    /// Slots of `sectors` that nobody names.
+    free: Vec<u32>,
+    /// In the order of writing.
+    before: Vec<Before>,
     unreadable: BTreeSet<u64>,
+}
+
+impl Default for SectorFile {
+    fn default() -> SectorFile {
+        SectorFile {
+            size_bytes: 0,
+            blocks: Vec::new(),
+            sectors: vec![ZERO_SECTOR],
+            free: Vec::new(),
+            before: Vec::new(),
+            unreadable: BTreeSet::new(),
+        }
+    }
 }
 
 impl SectorFile {
@@ -93,30 +123,67 @@ impl SectorFile {
 
     /// Writes sectors of one block.
     fn write_block(&mut self, number: u64, start: usize, piece: &[u8]) {
-        let block = self.blocks.entry(number).or_default();
-        let new = match piece.len() {
-            BLOCK_SIZE_BYTES => trimmed(piece),
-            _ => {
-                let mut whole = expanded(block);
-                whole[start..start + piece.len()].copy_from_slice(piece);
-                trimmed(&whole)
+        let place = self.block_of(number);
+        if self.blocks[place].before == 0 {
+            let none = [false; SECTORS_PER_BLOCK];
+            self.before.push(Before { number, slots: [ZEROS; SECTORS_PER_BLOCK], written: none });
+            self.blocks[place].before = self.before.len() as u32;
+        }
+        let kept = self.blocks[place].before as usize - 1;
+        for (slot, bytes) in piece.chunks_exact(SECTOR_SIZE_BYTES).enumerate() {
+            let sector = start / SECTOR_SIZE_BYTES + slot;
+            let old = self.blocks[place].slots[sector];
+            let before = &mut self.before[kept];
+            if std::mem::replace(&mut before.written[sector], true) {
+                self.release(old);
+            } else {
+                before.slots[sector] = old;
             }
-        };
-        let old = std::mem::replace(block, new);
-        let none = [false; SECTORS_PER_BLOCK];
-        let before = self.before.entry(number).or_insert(Before { block: old, written: none });
-        let first = start / SECTOR_SIZE_BYTES;
-        before.written[first..first + piece.len() / SECTOR_SIZE_BYTES].fill(true);
+            self.blocks[place].slots[sector] = self.keep(bytes);
+        }
+    }
+
+    /// Where a block is, which is in the table from now on.
+    fn block_of(&mut self, number: u64) -> usize {
+        let place = number as usize;
+        if self.blocks.len() <= place {
+            let zeros = Block { slots: [ZEROS; SECTORS_PER_BLOCK], before: 0 };
+            self.blocks.resize(place + 1, zeros);
+        }
+        place
+    }
+
+    /// A slot with these bytes.
+    fn keep(&mut self, bytes: &[u8]) -> u32 {
+        if *bytes == ZERO_SECTOR {
+            return ZEROS;
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.sectors.push(ZERO_SECTOR);
+            self.sectors.len() as u32 - 1
+        });
+        assert!(slot != ZEROS, "the zeros are everybody's");
+        self.sectors[slot as usize].copy_from_slice(bytes);
+        slot
+    }
+
+    fn release(&mut self, slot: u32) {
+        if slot != ZEROS {
+            self.free.push(slot);
+        }
     }
 
     /// Everything written is durable.
     pub fn sync(&mut self) {
-        self.before.clear();
+        while let Some(before) = self.before.pop() {
+            self.blocks[before.number as usize].before = 0;
+            before.slots.iter().for_each(|slot| self.release(*slot));
+        }
     }
 
     /// How many sectors a power cut would put in question.
     pub fn unsynced(&self) -> usize {
-        let written = self.before.values().flat_map(|before| before.written);
+        let written = self.before.iter().flat_map(|before| before.written);
         written.filter(|is_written| *is_written).count()
     }
 
@@ -124,10 +191,10 @@ impl SectorFile {
     pub fn lose_power(&mut self, survival: Survival, random: &mut Random) {
         let edge = random.slot(self.unsynced().max(1));
         let mut slot = 0;
-        for (number, before) in std::mem::take(&mut self.before) {
-            let block = self.blocks.get_mut(&number).expect("a written block is there");
-            let old = expanded(&before.block);
-            let mut new = expanded(block);
+        self.before.sort_by_key(|before| before.number);
+        for before in std::mem::take(&mut self.before) {
+            let place = before.number as usize;
+            self.blocks[place].before = 0;
             for sector in (0..SECTORS_PER_BLOCK).filter(|sector| before.written[*sector]) {
                 let survives = match survival {
                     Survival::Nothing => false,
@@ -137,12 +204,14 @@ impl SectorFile {
                     Survival::Suffix => edge <= slot,
                 };
                 slot += 1;
-                if !survives {
-                    let place = sector * SECTOR_SIZE_BYTES..(sector + 1) * SECTOR_SIZE_BYTES;
-                    new[place.clone()].copy_from_slice(&old[place]);
+                let old = before.slots[sector];
+                if survives {
+                    self.release(old);
+                } else {
+                    let new = std::mem::replace(&mut self.blocks[place].slots[sector], old);
+                    self.release(new);
                 }
             }
-            *block = trimmed(&new);
         }
     }
 
@@ -160,34 +229,47 @@ impl SectorFile {
         if self.unreadable.range(sectors).next().is_some() {
             return Err(Unreadable);
         }
-        bytes.fill(0);
-        let blocks = offset_bytes / BLOCK_SIZE_BYTES as u64..end.div_ceil(BLOCK_SIZE_BYTES as u64);
-        for (number, block) in self.blocks.range(blocks) {
-            let start = number * BLOCK_SIZE_BYTES as u64;
-            let from = start.max(offset_bytes);
-            let to = (start + block.len() as u64).min(end);
-            if to <= from {
-                continue;
-            }
-            bytes[(from - offset_bytes) as usize..(to - offset_bytes) as usize]
-                .copy_from_slice(&block[(from - start) as usize..(to - start) as usize]);
+        let mut at = offset_bytes;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let within = at as usize % SECTOR_SIZE_BYTES;
+            let size = rest.len().min(SECTOR_SIZE_BYTES - within);
+            let (piece, behind) = rest.split_at_mut(size);
+            piece.copy_from_slice(&self.sector(at)[within..within + size]);
+            at += size as u64;
+            rest = behind;
         }
         Ok(())
     }
 
-    /// All of it; unreadable sectors are zeros.
-    pub fn contents(&self) -> Vec<u8> {
-        let mut bytes = vec![0; self.size_bytes as usize];
-        for (number, block) in &self.blocks {
-            let start = *number as usize * BLOCK_SIZE_BYTES;
-            let size = block.len().min(bytes.len().saturating_sub(start));
-            bytes[start..start + size].copy_from_slice(&block[..size]);
+    /// The sector that a byte is in.
+    fn sector(&self, offset_bytes: u64) -> &Sector {
+        let number = offset_bytes as usize / SECTOR_SIZE_BYTES;
+        let block = self.blocks.get(number / SECTORS_PER_BLOCK);
+        let slot = block.map_or(ZEROS, |block| block.slots[number % SECTORS_PER_BLOCK]);
+        &self.sectors[slot as usize]
+    }
+
+    /// Puts all of it into `bytes`, whatever they were; unreadable sectors are zeros.
+    pub fn copy_to(&self, bytes: &mut Vec<u8>) {
+        bytes.clear();
+        let size_bytes = self.size_bytes as usize;
+        bytes.reserve(size_bytes);
+        'blocks: for block in &self.blocks {
+            for slot in block.slots {
+                let rest = size_bytes - bytes.len();
+                if rest == 0 {
+                    break 'blocks;
+                }
+                let sector = &self.sectors[slot as usize];
+                bytes.extend_from_slice(&sector[..rest.min(SECTOR_SIZE_BYTES)]);
+            }
         }
+        bytes.resize(size_bytes, 0);
         for number in &self.unreadable {
             let start = *number as usize * SECTOR_SIZE_BYTES;
             bytes[start..start + SECTOR_SIZE_BYTES].fill(0);
         }
-        bytes
     }
 
     /// A latent error: the sector cannot be read until it is written again.
@@ -214,44 +296,31 @@ impl SectorFile {
     /// A bit changes by itself, durably.
     pub fn flip_bit(&mut self, offset_bytes: u64, bit: u32) {
         assert!(offset_bytes < self.size_bytes);
-        let block = self.blocks.entry(offset_bytes / BLOCK_SIZE_BYTES as u64).or_default();
-        let mut whole = expanded(block);
-        whole[offset_bytes as usize % BLOCK_SIZE_BYTES] ^= 1 << (bit % 8);
-        *block = trimmed(&whole);
+        let place = self.block_of(offset_bytes / BLOCK_SIZE_BYTES as u64);
+        let mut bytes = *self.sector(offset_bytes);
+        bytes[offset_bytes as usize % SECTOR_SIZE_BYTES] ^= 1 << (bit % 8);
+        let sector = offset_bytes as usize / SECTOR_SIZE_BYTES % SECTORS_PER_BLOCK;
+        let new = self.keep(&bytes);
+        let old = std::mem::replace(&mut self.blocks[place].slots[sector], new);
+        self.release(old);
     }
 
     /// What was written there last and not synced never reached the disk, whatever it says.
     pub fn lose_write(&mut self, offset_bytes: u64, size_bytes: usize) {
-        let first = offset_bytes / SECTOR_SIZE_BYTES as u64;
-        for number in first..first + (size_bytes / SECTOR_SIZE_BYTES) as u64 {
-            let place = number / SECTORS_PER_BLOCK as u64;
-            let sector = (number % SECTORS_PER_BLOCK as u64) as usize;
-            let Some(before) = self.before.get_mut(&place) else { continue };
+        let first = offset_bytes as usize / SECTOR_SIZE_BYTES;
+        for number in first..first + size_bytes / SECTOR_SIZE_BYTES {
+            let (place, sector) = (number / SECTORS_PER_BLOCK, number % SECTORS_PER_BLOCK);
+            let Some(block) = self.blocks.get_mut(place).filter(|block| block.before != 0) else {
+                continue;
+            };
+            let before = &mut self.before[block.before as usize - 1];
             if std::mem::take(&mut before.written[sector]) {
-                let block = self.blocks.get_mut(&place).expect("a written block is there");
-                let (old, mut new) = (expanded(&before.block), expanded(block));
-                let bytes = sector * SECTOR_SIZE_BYTES..(sector + 1) * SECTOR_SIZE_BYTES;
-                new[bytes.clone()].copy_from_slice(&old[bytes]);
-                *block = trimmed(&new);
+                let old = std::mem::replace(&mut before.slots[sector], ZEROS);
+                let new = std::mem::replace(&mut block.slots[sector], old);
+                self.release(new);
             }
         }
     }
-}
-
-/// A block with the zeros that were left out.
-fn expanded(block: &Block) -> [u8; BLOCK_SIZE_BYTES] {
-    let mut whole = [0; BLOCK_SIZE_BYTES];
-    whole[..block.len()].copy_from_slice(block);
-    whole
-}
-
-/// A block without the sectors of zeros that end it.
-fn trimmed(whole: &[u8]) -> Block {
-    let mut size = whole.len();
-    while 0 < size && whole[size - SECTOR_SIZE_BYTES..size] == ZERO_SECTOR {
-        size -= SECTOR_SIZE_BYTES;
-    }
-    whole[..size].into()
 }
 
 #[cfg(test)]
@@ -296,12 +365,30 @@ mod tests {
             for survival in [Survival::Each { permille: 500 }, Survival::Prefix, Survival::Suffix] {
                 let mut file = written();
                 file.lose_power(survival, &mut random);
-                let contents = file.contents();
+                let mut contents = Vec::new();
+                file.copy_to(&mut contents);
                 for sector in contents.chunks(SECTOR_SIZE_BYTES) {
                     assert!(sector.iter().all(|byte| *byte == sector[0]), "torn in a sector");
                 }
             }
         }
+    }
+
+    #[test]
+    fn sectors_of_an_old_version_are_used_again() {
+        let mut file = SectorFile::zeros(1 << 20);
+        for round in 1..=100 {
+            file.write(8192, &[round; 4096]);
+            file.write(8192 + 512, &[round + 100; 512]);
+            file.sync();
+        }
+        assert_eq!((at(&file, 8192), at(&file, 8192 + 512), at(&file, 12_288)), (100, 200, 0));
+        // Eight that are there, eight that a power cut might have brought back, and the zeros.
+        assert_eq!(file.sectors.len(), 17);
+        file.write(8192, &[0; 4096]);
+        file.sync();
+        assert_eq!(file.free.len(), 16);
+        assert_eq!(at(&file, 8192), 0);
     }
 
     #[test]

@@ -80,14 +80,19 @@ impl DiskImage {
     /// The page file as a process maps it.
     pub fn map_pages(&self) -> HeapPages {
         let mut pages = HeapPages::new();
-        let mut bytes = self.pages.contents();
-        // A write that broke off may have left part of a page at the end.
-        bytes.truncate(bytes.len() / PAGE_SIZE_BYTES * PAGE_SIZE_BYTES);
-        *pages.bytes_mut() = bytes;
+        self.map_pages_to(&mut pages);
         for page in self.pages.unreadable_blocks() {
             pages.break_page(PageNumber(page));
         }
         pages
+    }
+
+    /// The bytes of the page file, in memory that was used before. Unreadable sectors are zeros.
+    pub fn map_pages_to(&self, pages: &mut HeapPages) {
+        let bytes = pages.bytes_mut();
+        self.pages.copy_to(bytes);
+        // A write that broke off may have left part of a page at the end.
+        bytes.truncate(bytes.len() / PAGE_SIZE_BYTES * PAGE_SIZE_BYTES);
     }
 
     /// The two meta pages as a start reads them; `None` is one that cannot be read.

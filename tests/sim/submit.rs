@@ -20,7 +20,7 @@ use super::trace::Level;
 use super::world::World;
 use crate::check::bounds::Bound;
 use crate::check::log_lines::Excuse;
-use crate::check::{Complaint, log_lines, trees};
+use crate::check::{Complaint, log_lines};
 
 impl World {
     /// Does one thing that a process asked for in a step.
@@ -198,8 +198,8 @@ impl World {
                 if self.verified_interval < interval && !self.plan.may_rot(slot) {
                     // The others' meta page of this interval has to be the same bytes.
                     self.verified_interval = interval;
-                    let judged = trees::check(slot as u64, self.members[slot].disk.map_pages());
-                    self.complain(judged.map(|_| ()));
+                    let judged = self.judge_trees(slot);
+                    self.complain(judged);
                 }
                 Input::MetaSynced { interval }
             }

@@ -23,6 +23,7 @@ use crate::check::bounds::{self, Bound};
 use crate::check::log_lines::Excuse;
 use crate::check::raft_log::LogBook;
 use crate::check::replicas::Checkpoints;
+use crate::check::trees::Trees;
 use crate::check::{Complaint, History};
 use shard::input::ConnectionId;
 
@@ -63,6 +64,7 @@ pub struct World {
     pub coverage: Coverage,
     /// The newest interval whose trees were looked at.
     pub(super) verified_interval: u64,
+    pub(super) trees: Trees,
     /// Lives of members that began.
     pub starts: u64,
 }
@@ -108,6 +110,7 @@ impl World {
             is_over: false,
             coverage: Coverage::default(),
             verified_interval: 0,
+            trees: Trees::default(),
             starts: 0,
             plan,
         };
