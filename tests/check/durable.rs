@@ -62,8 +62,10 @@ pub fn replay(history: &History, heard: &BTreeMap<i64, Vec<Heard>>) -> Result<Tr
         }
         let slots = told.remove(revision).unwrap_or_default();
         match known_maker(history, &truth.store, &slots, events)? {
-            Some(maker) => {
+            Some((maker, made)) => {
                 truth.makers.insert(next, maker);
+                truth.store.commit(made);
+                continue;
             }
             None => {
                 // Nobody can have made what somebody else knew of before.
@@ -160,13 +162,14 @@ impl Claims {
     }
 }
 
-/// The maker of a revision that an answer tells of, or that a lease's end explains.
+/// The maker of a revision that an answer tells of, or that a lease's end explains, and the events
+/// it makes, which are those heard.
 fn known_maker(
     history: &History,
     store: &Store,
     told: &[usize],
     events: &[Heard],
-) -> Result<Option<Maker>, Complaint> {
+) -> Result<Option<(Maker, Vec<Event>)>, Complaint> {
     let at = store.revision();
     match told {
         [] => {}
@@ -178,7 +181,7 @@ fn known_maker(
                 Complaint::new(CHECK, what)
             })?;
             verify_answer(call, &evaluated, events)?;
-            return Ok(Some(Maker::Call(*slot)));
+            return Ok(Some((Maker::Call(*slot), evaluated.events)));
         }
         [first, second, ..] => {
             let (first, second) = (&history.calls[*first], &history.calls[*second]);
@@ -191,7 +194,7 @@ fn known_maker(
     if let Some(lease) = lease.filter(|lease| *lease != 0) {
         let ended = store.deletion(&store.keys_of_lease(lease, at), at);
         if is_same(&ended, events) {
-            return Ok(Some(Maker::Lease(lease)));
+            return Ok(Some((Maker::Lease(lease), ended)));
         }
     }
     Ok(None)

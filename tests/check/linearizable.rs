@@ -15,7 +15,7 @@ use super::durable::{Maker, Truth, is_key_value};
 use super::history::{Call, Complaint, History, NEVER_US, Outcome};
 use crate::model::failure::{COMPACTED, LEARNER, LEASE_EXISTS, LEASE_NOT_FOUND, TOO_MANY_REQUESTS};
 use crate::model::store::FIRST_REVISION;
-use crate::model::{Failure, Request};
+use crate::model::{Answer, Failure, Request};
 
 const CHECK: &str = "linearizable";
 
@@ -66,6 +66,11 @@ fn read_place(call: &Call, truth: &Truth) -> Result<Option<Place>, Complaint> {
     if truth.store.revision() < *revision || *revision < FIRST_REVISION {
         let what = format!("{call:?} was told a revision that never was");
         return Err(Complaint::new(CHECK, what));
+    }
+    if let (Request::Range(range), Answer::Range(told)) = (&call.request, answer)
+        && truth.store.is_answer(range, *revision, told)
+    {
+        return Ok(Some(2 * revision + 1));
     }
     if is_key_value(answer) {
         let evaluated = truth.store.evaluate(&call.request, *revision);
@@ -211,7 +216,7 @@ mod tests {
     use crate::check::durable::replay;
     use crate::check::durable::tests::{events, heard, put};
     use crate::model::failure::FUTURE_REVISION;
-    use crate::model::{Answer, Kv, Range, RangeAnswer};
+    use crate::model::{Kv, Range, RangeAnswer};
 
     fn read(times: (u64, u64), revision: i64, version: i64) -> Call {
         let kv = Kv {

@@ -37,10 +37,11 @@ pub struct Evaluated {
     pub events: Vec<Event>,
 }
 
-#[derive(Clone, Debug)]
+/// Where the state that a revision left a key in is: in one of its events.
+#[derive(Clone, Copy, Debug)]
 struct Version {
     main: i64,
-    kv: Option<Kv>,
+    event: usize,
 }
 
 /// See the file's head.
@@ -57,6 +58,13 @@ pub(super) struct View<'a> {
     pub at: i64,
     own: BTreeMap<Vec<u8>, Option<Kv>>,
     pub events: Vec<Event>,
+}
+
+/// What a read finds, where it lies.
+struct Found<'a> {
+    kvs: Vec<&'a Kv>,
+    is_more: bool,
+    count: i64,
 }
 
 impl Default for Store {
@@ -81,23 +89,35 @@ impl Store {
     pub fn commit(&mut self, events: Vec<Event>) {
         assert!(!events.is_empty(), "a revision changes something");
         let main = self.revision() + 1;
-        for event in &events {
-            let version = Version { main, kv: event.kv.clone() };
-            self.keys.entry(event.key.clone()).or_default().push(version);
+        for (slot, event) in events.iter().enumerate() {
+            let version = Version { main, event: slot };
+            match self.keys.get_mut(&event.key) {
+                Some(versions) => versions.push(version),
+                None => drop(self.keys.insert(event.key.clone(), vec![version])),
+            }
         }
         self.changes.push(events);
     }
 
     /// A key's state at a revision.
     pub fn key_at(&self, key: &[u8], revision: i64) -> Option<&Kv> {
-        newest(self.keys.get(key)?, revision)
+        self.newest(self.keys.get(key)?, revision)
+    }
+
+    fn newest(&self, versions: &[Version], revision: i64) -> Option<&Kv> {
+        let count = match versions.last()?.main <= revision {
+            true => versions.len(),
+            false => versions.partition_point(|version| version.main <= revision),
+        };
+        let version = versions[..count].last()?;
+        self.changes(version.main)[version.event].kv.as_ref()
     }
 
     /// All keys with this lease at a revision, in their order.
     pub fn keys_of_lease(&self, lease: i64, revision: i64) -> Vec<Vec<u8>> {
         assert!(lease != 0);
         let attached = |versions: &Vec<Version>| {
-            newest(versions, revision).is_some_and(|kv| kv.lease == lease)
+            self.newest(versions, revision).is_some_and(|kv| kv.lease == lease)
         };
         let keys = self.keys.iter().filter(|(_, versions)| attached(versions));
         keys.map(|(key, _)| key.clone()).collect()
@@ -111,6 +131,23 @@ impl Store {
             previous: self.key_at(key, revision).cloned(),
         };
         keys.iter().map(gone).collect()
+    }
+
+    /// Whether a read is answered so when the store stands at `at`: what `evaluate` says, compared
+    /// where it lies.
+    pub fn is_answer(&self, range: &Range, at: i64, told: &RangeAnswer) -> bool {
+        if check_key(&range.key).is_err() {
+            return false;
+        }
+        let view = View::new(self, at);
+        view.find(range).is_ok_and(|found| {
+            let RangeAnswer { kvs, is_more, count } = told;
+            (found.is_more, found.count, found.kvs.len()) == (*is_more, *count, kvs.len())
+                && found.kvs.iter().zip(kvs).all(|(found, told)| match range.is_keys_only {
+                    true => told.value.is_empty() && without_value(found) == *told,
+                    false => *found == told,
+                })
+        })
     }
 
     /// What a key-value request comes to when the store stands at `at`. Compaction and leases are
@@ -149,11 +186,6 @@ impl Store {
     }
 }
 
-fn newest(versions: &[Version], revision: i64) -> Option<&Kv> {
-    let count = versions.partition_point(|version| version.main <= revision);
-    versions[..count].last()?.kv.as_ref()
-}
-
 /// What is refused by its form alone.
 ///
 /// # Errors
@@ -166,6 +198,11 @@ pub fn check(request: &Request) -> Result<(), Failure> {
         Request::Txn(txn) => txn::check(txn, TXN_OPS_MAX),
         _ => Ok(()),
     }
+}
+
+fn without_value(kv: &Kv) -> Kv {
+    let key = kv.key.clone();
+    Kv { key, value: Vec::new(), ..*kv }
 }
 
 pub(super) fn check_key(key: &[u8]) -> Result<(), Failure> {
@@ -202,26 +239,29 @@ impl<'a> View<'a> {
     }
 
     /// The keys of a range, at `revision` or with the request's own writes.
-    pub fn keys(&self, key: &[u8], range_end: &[u8], revision: Option<i64>) -> Vec<Kv> {
-        let mut found: BTreeMap<&[u8], &Kv> = BTreeMap::new();
+    pub fn keys(&self, key: &[u8], range_end: &[u8], revision: Option<i64>) -> Vec<&Kv> {
+        let at = revision.unwrap_or(self.at);
+        if range_end.is_empty() {
+            let kv = match revision {
+                None => self.key(key),
+                Some(at) => self.store.key_at(key, at),
+            };
+            return kv.into_iter().collect();
+        }
         let behind = self.store.keys.range::<[u8], _>((Bound::Included(key), Bound::Unbounded));
-        for (name, versions) in behind {
-            if !range_contains(key, range_end, name) {
-                break;
-            }
-            if let Some(kv) = newest(versions, revision.unwrap_or(self.at)) {
-                found.insert(name, kv);
-            }
+        let there = behind.take_while(|(name, _)| range_contains(key, range_end, name));
+        let there = there.filter_map(|(_, versions)| self.store.newest(versions, at));
+        if revision.is_some() || self.own.is_empty() {
+            return there.collect();
         }
-        if revision.is_none() {
-            for (name, own) in &self.own {
-                match own {
-                    Some(kv) if range_contains(key, range_end, name) => found.insert(name, kv),
-                    _ => found.remove(name.as_slice()),
-                };
-            }
+        let mut found: BTreeMap<&[u8], &Kv> = there.map(|kv| (&kv.key[..], kv)).collect();
+        for (name, own) in &self.own {
+            match own {
+                Some(kv) if range_contains(key, range_end, name) => found.insert(name, kv),
+                _ => found.remove(name.as_slice()),
+            };
         }
-        found.into_values().cloned().collect()
+        found.into_values().collect()
     }
 
     /// What exists already is checked before anything is changed.
@@ -256,6 +296,7 @@ impl<'a> View<'a> {
     /// The states that were there before, in key order.
     pub fn delete(&mut self, delete: &Delete) -> Vec<Kv> {
         let there = self.keys(&delete.key, &delete.range_end, None);
+        let there: Vec<Kv> = there.into_iter().cloned().collect();
         for kv in &there {
             self.change(&kv.key, None);
         }
@@ -263,29 +304,34 @@ impl<'a> View<'a> {
     }
 
     pub fn range(&self, range: &Range) -> Result<RangeAnswer, Failure> {
+        let Found { kvs, is_more, count } = self.find(range)?;
+        let kvs = match range.is_keys_only {
+            true => kvs.into_iter().map(without_value).collect(),
+            false => kvs.into_iter().cloned().collect(),
+        };
+        Ok(RangeAnswer { kvs, is_more, count })
+    }
+
+    fn find(&self, range: &Range) -> Result<Found<'_>, Failure> {
         self.check_revision(range.revision)?;
         let revision = (0 < range.revision).then_some(range.revision);
-        let all = self.keys(&range.key, &range.range_end, revision);
-        let count = all.len() as i64;
+        let mut kvs = self.keys(&range.key, &range.range_end, revision);
+        let count = kvs.len() as i64;
         if range.is_count_only {
-            return Ok(RangeAnswer { count, ..RangeAnswer::default() });
+            return Ok(Found { kvs: Vec::new(), is_more: false, count });
         }
-        let is_wanted = |kv: &Kv| {
+        kvs.retain(|kv| {
             range.min_mod_revision <= kv.mod_revision
                 && (range.max_create_revision == 0
                     || kv.create_revision <= range.max_create_revision)
-        };
-        let mut kvs: Vec<Kv> = all.into_iter().filter(is_wanted).collect();
+        });
         if range.is_descending {
             kvs.reverse();
         }
         let limit = usize::try_from(range.limit).ok().filter(|limit| 0 < *limit);
         let is_more = limit.is_some_and(|limit| limit < kvs.len());
         kvs.truncate(limit.unwrap_or(usize::MAX));
-        if range.is_keys_only {
-            kvs.iter_mut().for_each(|kv| kv.value.clear());
-        }
-        Ok(RangeAnswer { kvs, is_more, count })
+        Ok(Found { kvs, is_more, count })
     }
 
     fn change(&mut self, key: &[u8], kv: Option<Kv>) {
@@ -360,6 +406,42 @@ mod tests {
         assert_eq!(range.count, 2);
         let again = run(&mut store, &Request::Txn(txn));
         assert_eq!(again.revision, 3, "the other branch is empty");
+    }
+
+    #[test]
+    fn a_read_is_compared_as_it_is_evaluated() {
+        let mut store = Store::default();
+        for (key, value) in [("a", "1"), ("b", "2"), ("a", "3"), ("c", "4")] {
+            run(&mut store, &Request::Put(put(key, value)));
+        }
+        let all = Range::everything();
+        let ranges = [
+            all.clone(),
+            Range { is_keys_only: true, ..all.clone() },
+            Range { is_count_only: true, ..all.clone() },
+            Range { limit: 1, is_descending: true, ..all.clone() },
+            Range { revision: 3, ..all.clone() },
+            Range { min_mod_revision: 4, max_create_revision: 4, ..all },
+            Range::key(b"a"),
+            Range::key(b"d"),
+            Range { revision: 3, ..Range::key(b"a") },
+        ];
+        let answer = |range: &Range, at: i64| {
+            let evaluated = store.evaluate(&Request::Range(range.clone()), at);
+            let Answer::Range(answer) = evaluated.expect("not refused").answer else { panic!() };
+            answer
+        };
+        for at in 3..=store.revision() {
+            for asked in &ranges {
+                for told in &ranges {
+                    let told = answer(told, at);
+                    assert_eq!(store.is_answer(asked, at, &told), told == answer(asked, at));
+                }
+            }
+        }
+        let future = Range { revision: 9, ..Range::key(b"a") };
+        assert!(!store.is_answer(&future, 5, &RangeAnswer::default()), "it is refused");
+        assert!(!store.is_answer(&Range::default(), 5, &RangeAnswer::default()), "so is this");
     }
 
     #[test]

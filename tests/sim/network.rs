@@ -74,6 +74,16 @@ pub struct Travel {
     pub excise_per_million: u64,
 }
 
+impl Travel {
+    /// How long a way takes this time.
+    fn draw_us(&self, random: &mut Random) -> u64 {
+        let jitter_us = random.between(0, self.jitter_us + 1);
+        let is_late = random.chance(self.spike_permille);
+        let spike_us = if is_late { random.between(0, self.spike_us + 1) } else { 0 };
+        self.latency_us + jitter_us + spike_us
+    }
+}
+
 /// See the file's head.
 #[derive(Debug)]
 pub struct Network {
@@ -124,11 +134,7 @@ impl Network {
 
     /// How long a way takes now.
     pub fn latency_us(&mut self) -> u64 {
-        let travel = &self.travel;
-        let jitter_us = self.random.between(0, travel.jitter_us + 1);
-        let is_late = self.random.chance(travel.spike_permille);
-        let spike_us = if is_late { self.random.between(0, travel.spike_us + 1) } else { 0 };
-        self.travel.latency_us + jitter_us + spike_us
+        self.travel.draw_us(&mut self.random)
     }
 
     /// Whether nothing gets from one host to another.
@@ -267,45 +273,40 @@ impl Network {
         self.links.remove(&link).map(|state| state.ends)
     }
 
-    /// What has come out of one direction by now, and how many bytes the sender's socket took for
-    /// the room this made.
+    /// Puts what has come out of one direction by now into `arrivals`. Answers how many bytes the
+    /// sender's socket took for the room this made.
     pub fn arrive(
         &mut self,
         link: LinkId,
         from_end: usize,
         now_us: u64,
+        arrivals: &mut Vec<Arrival>,
         queue: &mut Queue,
-    ) -> (Vec<Arrival>, usize) {
-        let mut arrivals = Vec::new();
-        let Some(state) = self.links.get(&link) else { return (arrivals, 0) };
+    ) -> usize {
+        let Some(state) = self.links.get(&link) else { return 0 };
         let [from, to] = [state.ends[from_end], state.ends[1 - from_end]];
         if self.is_cut(from.host, to.host) {
-            return (arrivals, 0);
+            return 0;
         }
         let pipe = &mut self.links.get_mut(&link).expect("seen above").pipes[from_end];
         while !pipe.is_paused
-            && let Some((at_us, _)) = pipe.flight.front()
-            && *at_us <= now_us
+            && pipe.flight.front().is_some_and(|(at_us, _)| *at_us <= now_us)
+            && let Some((_, bytes)) = pipe.flight.pop_front()
         {
-            let (_, bytes) = pipe.flight.pop_front().expect("seen above");
             pipe.flight_bytes -= bytes.len();
             arrivals.push(Arrival { end: to, bytes });
         }
-        let taken = self.pump(link, from_end, now_us, queue);
-        (arrivals, taken)
+        self.pump(link, from_end, now_us, queue)
     }
 
     /// Fills the socket from what is unsent.
     fn pump(&mut self, link: LinkId, end: usize, now_us: u64, queue: &mut Queue) -> usize {
+        let Network { links, travel, random, .. } = self;
+        let pipe = &mut links.get_mut(&link).expect("the caller has it").pipes[end];
         let mut taken = 0;
-        loop {
-            let latency_us = self.latency_us();
-            let state = self.links.get_mut(&link).expect("the caller has it");
-            let pipe = &mut state.pipes[end];
-            if SOCKET_BYTES_MAX <= pipe.flight_bytes {
-                return taken;
-            }
-            let Some(mut bytes) = pipe.unsent.pop_front() else { return taken };
+        while pipe.flight_bytes < SOCKET_BYTES_MAX
+            && let Some(mut bytes) = pipe.unsent.pop_front()
+        {
             let size = bytes.len().min(PIECE_BYTES_MAX);
             if size < bytes.len() {
                 let rest = bytes.split_off(size);
@@ -313,26 +314,24 @@ impl Network {
             }
             pipe.unsent_bytes -= size;
             taken += size;
-            let mut at_us = (now_us + latency_us).max(pipe.last_us);
-            if let Some(slow_us) = (size as u64 * 1_000).checked_div(self.travel.rate_bytes_per_ms)
-            {
+            let mut at_us = (now_us + travel.draw_us(random)).max(pipe.last_us);
+            if let Some(slow_us) = (size as u64 * 1_000).checked_div(travel.rate_bytes_per_ms) {
                 at_us += slow_us;
             }
             pipe.last_us = at_us;
-            let is_struck = self.random.between(0, 1_000_000) < self.travel.excise_per_million;
+            let is_struck = random.between(0, 1_000_000) < travel.excise_per_million;
             if is_struck && 1 < size && !pipe.is_spared {
-                let from = self.random.slot(size);
-                let to = (from + 1 + self.random.slot(64)).min(size);
+                let from = random.slot(size);
+                let to = (from + 1 + random.slot(64)).min(size);
                 bytes.drain(from..to);
             }
-            let state = self.links.get_mut(&link).expect("the caller has it");
-            let pipe = &mut state.pipes[end];
             pipe.flight_bytes += bytes.len();
             if !bytes.is_empty() {
                 pipe.flight.push_back((at_us, bytes));
                 queue.push(at_us, Happening::Arrives { link, from_end: end });
             }
         }
+        taken
     }
 }
 
@@ -368,7 +367,8 @@ mod tests {
         let mut bytes = Vec::new();
         while let Some((at_us, happening)) = queue.pop() {
             let Happening::Arrives { link, from_end } = happening else { panic!() };
-            let (arrivals, _) = network.arrive(link, from_end, at_us, queue);
+            let mut arrivals = Vec::new();
+            network.arrive(link, from_end, at_us, &mut arrivals, queue);
             for arrival in arrivals {
                 bytes.extend(arrival.bytes);
             }
@@ -422,7 +422,8 @@ mod tests {
             && at_us <= 5_000 + 2 * network.travel.latency_us
         {
             let Happening::Arrives { link, from_end } = happening else { panic!() };
-            let (arrivals, _) = network.arrive(link, from_end, at_us, &mut queue);
+            let mut arrivals = Vec::new();
+            network.arrive(link, from_end, at_us, &mut arrivals, &mut queue);
             bytes.extend(arrivals.into_iter().flat_map(|arrival| arrival.bytes));
         }
         assert_eq!(bytes, sent, "in its order");

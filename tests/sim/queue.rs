@@ -1,8 +1,9 @@
 //! What is to happen, by time: the only order of the world.
 //!
-//! Invariant: two events of one time happen in the order in which they were pushed.
+//! Invariants: two events of one time happen in the order in which they were pushed; of the steps
+//! of one core only the one that was pushed last is there.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use engine::wal::position::SegmentId;
@@ -110,51 +111,71 @@ pub enum Happening {
     Phase,
 }
 
+/// When something happens: time, then the order of pushing.
+type Place = (u64, u64);
+
 /// See the file's head.
 #[derive(Debug, Default)]
 pub struct Queue {
-    heap: BinaryHeap<Due>,
+    /// Places, and slots of `happenings`; the heap's greatest is the first.
+    heap: BinaryHeap<Reverse<(Place, u32)>>,
+    happenings: Vec<Option<Happening>>,
+    /// Slots that hold nothing.
+    free: Vec<u32>,
+    /// Every other thing that happens is a step, and most of them are put off or hurried before
+    /// they happen: there are few cores, so they stand beside the heap.
+    steps: Vec<(Place, CoreOf)>,
     pushed: u64,
 }
 
-/// Something and its place: time, then the order of pushing. The heap's greatest is the first.
-#[derive(Debug)]
-struct Due {
-    place: Reverse<(u64, u64)>,
-    happening: Happening,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Due) -> bool {
-        self.place == other.place
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Due) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Due) -> Ordering {
-        self.place.cmp(&other.place)
-    }
+/// A core of a life.
+#[derive(Clone, Copy, Debug)]
+struct CoreOf {
+    member: usize,
+    life: u64,
+    core: usize,
 }
 
 impl Queue {
-    /// Something is to happen at a time.
+    /// Something is to happen at a time. A step takes the place of another one of its core.
     pub fn push(&mut self, at_us: u64, happening: Happening) {
         self.pushed += 1;
-        self.heap.push(Due { place: Reverse((at_us, self.pushed)), happening });
+        let place = (at_us, self.pushed);
+        if let Happening::Step { member, life, core } = happening {
+            return self.push_step(place, CoreOf { member, life, core });
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.happenings.push(None);
+            u32::try_from(self.happenings.len() - 1).expect("so much does not fit in memory")
+        });
+        let empty = self.happenings[slot as usize].replace(happening);
+        assert!(empty.is_none(), "the slot was free");
+        self.heap.push(Reverse((place, slot)));
+    }
+
+    fn push_step(&mut self, place: Place, of: CoreOf) {
+        let is_of =
+            |(_, other): &&mut (Place, CoreOf)| (other.member, other.core) == (of.member, of.core);
+        match self.steps.iter_mut().find(is_of) {
+            Some(step) => *step = (place, of),
+            None => self.steps.push((place, of)),
+        }
     }
 
     /// The next thing.
     pub fn pop(&mut self) -> Option<(u64, Happening)> {
-        let Due { place: Reverse((at_us, _)), happening } = self.heap.pop()?;
-        Some((at_us, happening))
+        let first = self.heap.peek().map(|Reverse((place, _))| *place);
+        let step = self.steps.iter().enumerate().min_by_key(|(_, (place, _))| *place);
+        if let Some((number, (place, _))) = step
+            && first.is_none_or(|first| *place < first)
+        {
+            let ((at_us, _), CoreOf { member, life, core }) = self.steps.swap_remove(number);
+            return Some((at_us, Happening::Step { member, life, core }));
+        }
+        let Reverse(((at_us, _), slot)) = self.heap.pop()?;
+        self.free.push(slot);
+        let happening = self.happenings[slot as usize].take();
+        Some((at_us, happening.expect("a place has something to happen")))
     }
 }
 
@@ -171,5 +192,32 @@ mod tests {
         queue.push(5, client(0));
         let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(order, [(3, client(2)), (5, client(1)), (5, client(0))]);
+    }
+
+    #[test]
+    fn a_step_stands_in_the_order_of_all_and_once_for_each_core() {
+        let mut queue = Queue::default();
+        let client = |client| Happening::Client { client };
+        let step = |member, life, core| Happening::Step { member, life, core };
+        queue.push(5, step(0, 1, 0));
+        queue.push(5, client(1));
+        queue.push(9, step(1, 1, 0));
+        queue.push(5, step(1, 2, 0));
+        queue.push(5, step(1, 2, 1));
+        queue.push(4, client(2));
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(
+            order,
+            [
+                (4, client(2)),
+                (5, step(0, 1, 0)),
+                (5, client(1)),
+                (5, step(1, 2, 0)),
+                (5, step(1, 2, 1))
+            ]
+        );
+        queue.push(7, client(3));
+        assert_eq!(queue.pop(), Some((7, client(3))));
+        assert_eq!(queue.happenings.len(), 2, "slots are used again");
     }
 }

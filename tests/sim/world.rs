@@ -11,7 +11,7 @@ use shard::input::{DialFailure, Door, Input};
 use super::ambush::Ambush;
 use super::clients::{ClientSlot, make_clients};
 use super::coverage::Coverage;
-use super::network::{End, Host, LinkId, Network};
+use super::network::{Arrival, End, Host, LinkId, Network};
 use super::plan::Plan;
 use super::process::Member;
 use super::queue::{Happening, Queue};
@@ -59,6 +59,8 @@ pub struct World {
     pub(super) next_number: u64,
     /// Reused.
     pub(super) wishes: Vec<Wish>,
+    /// Reused.
+    arrivals: Vec<Arrival>,
     is_over: bool,
     /// What happened so far.
     pub coverage: Coverage,
@@ -107,6 +109,7 @@ impl World {
             ambush: Ambush::None,
             next_number: 1,
             wishes: Vec::new(),
+            arrivals: Vec::new(),
             is_over: false,
             coverage: Coverage::default(),
             verified_interval: 0,
@@ -237,11 +240,13 @@ impl World {
     fn arrive(&mut self, link: LinkId, from_end: usize) {
         let Some(ends) = self.network.ends(link) else { return };
         let now_us = self.now_us;
-        let (arrivals, taken) = self.network.arrive(link, from_end, now_us, &mut self.queue);
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        let queue = &mut self.queue;
+        let taken = self.network.arrive(link, from_end, now_us, &mut arrivals, queue);
         if let (Host::Member(slot), true) = (ends[from_end].host, 0 < taken) {
             self.on_taken(slot, link, from_end, ends[from_end].connection, taken);
         }
-        for arrival in arrivals {
+        for arrival in arrivals.drain(..) {
             self.trace.mix(now_us, 2, link.0 << 1 | from_end as u64, &arrival.bytes);
             if self.network.is_closing(link, 1 - from_end) {
                 continue;
@@ -262,6 +267,7 @@ impl World {
                 Host::Client(_) => {}
             }
         }
+        self.arrivals = arrivals;
     }
 
     /// A socket took bytes that had waited.
