@@ -421,34 +421,41 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    #[inline]
     fn take(&mut self, size: usize) -> Result<&'a [u8], Malformed> {
         let (head, rest) = self.rest.split_at_checked(size).ok_or(Malformed::Truncated)?;
         self.rest = rest;
         Ok(head)
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(Malformed::Truncated)?;
         self.rest = rest;
         Ok(*head)
     }
 
+    #[inline]
     fn u8(&mut self) -> Result<u8, Malformed> {
         self.array::<1>().map(|bytes| bytes[0])
     }
 
+    #[inline]
     fn u32(&mut self) -> Result<u32, Malformed> {
         self.array().map(u32::from_le_bytes)
     }
 
+    #[inline]
     fn u64(&mut self) -> Result<u64, Malformed> {
         self.array().map(u64::from_le_bytes)
     }
 
+    #[inline]
     fn i64(&mut self) -> Result<i64, Malformed> {
         self.array().map(i64::from_le_bytes)
     }
 
+    #[inline]
     fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let size = self.u32()? as usize;
         self.take(size)
@@ -485,14 +492,17 @@ impl<'a> Reader<'a> {
 }
 
 fn take_header(reader: &mut Reader<'_>) -> Result<(u8, ProposalId), Malformed> {
-    let version = reader.u8()?;
+    let version = *reader.rest.first().ok_or(Malformed::Truncated)?;
     if version != COMMAND_VERSION {
         return Err(Malformed::Version(version));
     }
-    let kind = reader.u8()?;
-    let proposal =
-        ProposalId { member_id: reader.u64()?, incarnation: reader.u64()?, counter: reader.u64()? };
-    Ok((kind, proposal))
+    let header: [u8; COMMAND_HEADER_SIZE_BYTES] = reader.array()?;
+    let field = |at: usize| {
+        let bytes = header[at..].first_chunk().expect("the header holds three after its kind");
+        u64::from_le_bytes(*bytes)
+    };
+    let proposal = ProposalId { member_id: field(2), incarnation: field(10), counter: field(18) };
+    Ok((header[1], proposal))
 }
 
 fn take_put<'a>(reader: &mut Reader<'a>) -> Result<PutRequest<'a>, Malformed> {

@@ -68,7 +68,7 @@ impl<M: PageMap> Engine<M> {
 
     /// Fetches what the first of the entries that are to be applied next will read, so that applying
     /// them does not wait for memory; says how many were looked at. Worth it for several at once.
-    pub fn approach<'e>(&self, entries: impl Iterator<Item = &'e [u8]>) -> usize {
+    pub fn approach<'e>(&mut self, entries: impl Iterator<Item = &'e [u8]>) -> usize {
         let mut keys: [&[u8]; APPROACH_KEYS_MAX] = [&[]; APPROACH_KEYS_MAX];
         let (mut looked_at, mut count) = (0, 0);
         for entry in entries.take(APPROACH_KEYS_MAX) {

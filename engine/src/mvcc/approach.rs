@@ -7,16 +7,38 @@ use super::trees::Trees;
 use super::version::{POSITION_SIZE_BYTES, Version};
 use crate::limits::CHAIN_JUMP_DEPTH_MIN;
 use crate::page::map::PageMap;
-use crate::tree::APPROACH_KEYS_MAX;
+use crate::tree::{APPROACH_KEYS_MAX, Trail};
+
+/// Trails to the keys of the puts that are applied next, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Trails {
+    trails: [Trail; APPROACH_KEYS_MAX],
+    /// How many there are.
+    count: usize,
+    /// How many were taken.
+    taken: usize,
+}
+
+impl Trails {
+    /// The trail of the next change, if its entry is one of those that were looked at.
+    #[inline]
+    pub(super) fn take(&mut self) -> Option<Trail> {
+        let trail = self.trails[..self.count].get(self.taken).copied();
+        self.taken += 1;
+        trail
+    }
+}
 
 impl<M: PageMap> Trees<M> {
     /// Fetches what puts of these keys, at most [`APPROACH_KEYS_MAX`], will read: the newest
     /// versions, and the events that their chains jump from.
-    pub(crate) fn approach(&self, keys: &[&[u8]]) {
+    pub(crate) fn approach(&mut self, keys: &[&[u8]]) {
+        (self.trails.count, self.trails.taken) = (0, 0);
         if self.keys.entries < ENTRIES_MIN {
             return;
         }
-        let newest = self.keys.approach(&self.store, keys);
+        let newest = self.keys.approach(&self.store, keys, &mut self.trails.trails);
+        self.trails.count = keys.len();
         let mut events = [[0; POSITION_SIZE_BYTES]; APPROACH_KEYS_MAX];
         let mut count = 0;
         for value in newest.into_iter().flatten() {
@@ -28,7 +50,8 @@ impl<M: PageMap> Trees<M> {
             }
         }
         let events: [&[u8]; APPROACH_KEYS_MAX] = std::array::from_fn(|slot| &events[slot][..]);
-        self.history.approach(&self.store, &events[..count]);
+        let mut trails = Default::default();
+        self.history.approach(&self.store, &events[..count], &mut trails);
     }
 }
 

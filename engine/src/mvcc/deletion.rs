@@ -34,17 +34,18 @@ impl<M: PageMap> Trees<M> {
     ) -> Result<LeafDeletion, Corruption> {
         assert!(self.compact_revision < from.main && end.is_none_or(|end| key < end));
         let mut scratch = std::mem::take(&mut self.scratch);
-        let (place, leaf) = self.keys.locate_leaf(&self.store, key)?;
+        let mut place = Place::default();
+        let leaf = self.keys.locate_leaf(&self.store, key, &mut place)?;
         scratch.leaf.clear();
         scratch.leaf.extend_from_slice(leaf);
-        let deleted = self.delete_leaf_with(place, from, end, sink, last_key, &mut scratch);
+        let deleted = self.delete_leaf_with(&mut place, from, end, sink, last_key, &mut scratch);
         self.scratch = scratch;
         deleted
     }
 
     fn delete_leaf_with(
         &mut self,
-        place: Place,
+        place: &mut Place,
         from: Position,
         end: Option<&[u8]>,
         sink: &mut dyn ChangeSink,

@@ -5,6 +5,7 @@
 //! entries weigh 1, tombstones 0.
 //! Source: the model in `tests/model.rs`.
 
+use super::approach::Trails;
 use super::version::{Chain, Content, KeyRef, Link, Position, Record, ValueRef, Version};
 use crate::api::KeyValue;
 use crate::lease;
@@ -31,6 +32,7 @@ pub(crate) struct Trees<M> {
     /// Longest value kept inline, from the group's first entry.
     pub(crate) value_inline_bytes_max: usize,
     pub(super) scratch: Scratch,
+    pub(super) trails: Trails,
 }
 
 /// Buffers of a change, reused.
@@ -75,6 +77,7 @@ impl<M: PageMap> Trees<M> {
             compact_revision,
             value_inline_bytes_max: VALUE_INLINE_BYTES_MAX,
             scratch: Scratch::default(),
+            trails: Trails::default(),
         }
     }
 
@@ -228,11 +231,18 @@ impl<M: PageMap> Trees<M> {
         assert!(!key.is_empty() && self.compact_revision < at.main);
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.replaced.clear();
-        let (place, replaced) = self.keys.locate(&self.store, key)?;
+        let mut place = Place::default();
+        let trail = self.trails.take();
+        let replaced =
+            trail.and_then(|trail| self.keys.locate_by(&self.store, key, &trail, &mut place));
+        let replaced = match replaced {
+            None => self.keys.locate(&self.store, key, &mut place)?,
+            found => found,
+        };
         if let Some(bytes) = replaced {
             scratch.replaced.extend_from_slice(bytes);
         }
-        let changed = self.change_at(place, at, key, change, sink, &mut scratch);
+        let changed = self.change_at(&mut place, at, key, change, sink, &mut scratch);
         self.scratch = scratch;
         changed
     }
@@ -240,7 +250,7 @@ impl<M: PageMap> Trees<M> {
     #[allow(clippy::too_many_arguments)]
     fn change_at(
         &mut self,
-        place: Place,
+        place: &mut Place,
         at: Position,
         key: &[u8],
         change: Change<'_>,

@@ -89,45 +89,46 @@ impl Tree {
         value: &[u8],
         mark: Mark,
     ) -> Result<bool, Corruption> {
-        let (place, _) = self.locate(store, key)?;
-        self.insert_at(store, place, key, value, mark)
+        let mut place = Place::default();
+        self.locate(store, key, &mut place)?;
+        self.insert_at(store, &mut place, key, value, mark)
     }
 
     /// As [`Tree::insert`], at the place that [`Tree::locate`] found for `key` in this tree, which
-    /// has not changed since.
+    /// has not changed since; the place does not hold afterwards.
     pub fn insert_at<M: PageMap>(
         &mut self,
         store: &mut Store<M>,
-        place: Place,
+        place: &mut Place,
         key: &[u8],
         value: &[u8],
         mark: Mark,
     ) -> Result<bool, Corruption> {
         assert!(key.len() <= KEY_SIZE_BYTES_MAX && value.len() <= VALUE_INLINE_BYTES_MAX);
-        let mut path = place.path;
+        let path = &mut place.path;
         assert!(path.height == self.height as usize);
         if self.height == 0 {
-            self.plant(store, &mut path);
+            self.plant(store, path);
         }
         if path.found {
-            self.replace(store, &mut path, value, mark)?;
+            self.replace(store, path, value, mark)?;
             return Ok(true);
         }
-        self.touch_path(store, &mut path)?;
+        self.touch_path(store, path)?;
         let run = write_long_key(store, key);
         let inline = if run.is_some() { &key[..LONG_KEY_PREFIX_BYTES] } else { key };
         let cell = LeafCell { key: StoredKey { inline, run }, value, mark };
         let leaf = path.leaf();
         let delta = Delta::between(Summary::default(), cell.summary());
         if maybe_insert_leaf(store.image_mut(leaf.page), leaf.slot, &cell) {
-            self.settle(store, &path, leaf_depth(&path), delta);
+            self.settle(store, path, leaf_depth(path), delta);
             return Ok(false);
         }
         let mut given = std::mem::take(&mut store.scratch[0]);
         given.clear();
         given.push_leaf(&cell);
-        let edit = Edit { depth: leaf_depth(&path), at: leaf.slot, drop: 0 };
-        self.apply(store, &mut path, edit, given, delta)?;
+        let edit = Edit { depth: leaf_depth(path), at: leaf.slot, drop: 0 };
+        self.apply(store, path, edit, given, delta)?;
         Ok(false)
     }
 
@@ -156,7 +157,8 @@ impl Tree {
             assert!(!was_there, "an appended key is above every other");
             return Ok(());
         }
-        let mut path = descend_right(self, store)?;
+        let mut path = Path::default();
+        descend_right(self, store, &mut path)?;
         self.touch_path(store, &mut path)?;
         let cell = LeafCell { key: StoredKey { inline: key, run: None }, value, mark };
         let delta = Delta::between(Summary::default(), cell.summary());
@@ -219,19 +221,19 @@ impl Tree {
     pub(crate) fn replace_run<M: PageMap>(
         &mut self,
         store: &mut Store<M>,
-        place: Place,
+        place: &mut Place,
         cells: &CellList,
         weight_change: i64,
     ) -> Result<(), Corruption> {
-        let mut path = place.path;
+        let path = &mut place.path;
         assert!(path.found && path.height == self.height as usize && !cells.is_empty());
-        self.touch_path(store, &mut path)?;
+        self.touch_path(store, path)?;
         let mut given = std::mem::take(&mut store.scratch[0]);
         given.clear();
         given.push_list(cells);
         let delta = Delta { entries: 0, weight: weight_change, visit: VisitDelta::Same };
-        let edit = Edit { depth: leaf_depth(&path), at: path.leaf().slot, drop: cells.len() };
-        self.apply(store, &mut path, edit, given, delta)
+        let edit = Edit { depth: leaf_depth(path), at: path.leaf().slot, drop: cells.len() };
+        self.apply(store, path, edit, given, delta)
     }
 
     /// Removes `key` and its long-key run; returns whether it was there.
@@ -243,7 +245,8 @@ impl Tree {
         if self.height == 0 {
             return Ok(false);
         }
-        let mut path = descend(self, store, key)?;
+        let mut path = Path::default();
+        descend(self, store, key, &mut path)?;
         if !path.found {
             return Ok(false);
         }

@@ -20,6 +20,7 @@ pub mod verify;
 pub use crate::page::meta::Tree;
 pub use crate::page::node::{Mark, Summary};
 pub use approach::APPROACH_KEYS_MAX;
+pub(crate) use approach::Trail;
 pub use search::Place;
 pub use trim::Trimmed;
 

@@ -17,8 +17,9 @@ pub(super) struct Step {
     pub slot: usize,
 }
 
-/// Where a key stands or belongs; holds until the tree changes.
-#[derive(Clone, Copy, Debug)]
+/// Where a key stands or belongs; holds until the tree changes. Filled in where it lies: it is too
+/// long to be moved about.
+#[derive(Clone, Debug, Default)]
 pub struct Place {
     pub(super) path: Path,
 }
@@ -31,7 +32,7 @@ impl Place {
 }
 
 /// The way from a root to an entry's place: `steps[0]` is the root, `steps[height - 1]` the leaf.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Path {
     pub steps: [Step; TREE_HEIGHT_MAX],
     pub height: usize,
@@ -54,7 +55,7 @@ pub(super) fn compare<M: PageMap>(
     stored: StoredKey<'_>,
     key: &[u8],
 ) -> Result<Ordering, Corruption> {
-    let Some(run) = stored.run else { return Ok(stored.inline.cmp(key)) };
+    let Some(run) = stored.run else { return Ok(compare_bytes(stored.inline, key)) };
     let prefix_size = stored.inline.len();
     assert!(prefix_size < run.size_bytes());
     match stored.inline.cmp(&key[..key.len().min(prefix_size)]) {
@@ -62,6 +63,25 @@ pub(super) fn compare<M: PageMap>(
         Ordering::Equal => Ok(Ordering::Greater),
         decided => Ok(decided),
     }
+}
+
+/// As `one.cmp(other)`, without a call: keys differ within a few words.
+#[inline]
+fn compare_bytes(mut one: &[u8], mut other: &[u8]) -> Ordering {
+    while let (Some((word, rest)), Some((other_word, other_rest))) =
+        (one.split_first_chunk::<8>(), other.split_first_chunk::<8>())
+    {
+        if word != other_word {
+            return u64::from_be_bytes(*word).cmp(&u64::from_be_bytes(*other_word));
+        }
+        (one, other) = (rest, other_rest);
+    }
+    for (byte, other_byte) in one.iter().zip(other) {
+        if byte != other_byte {
+            return byte.cmp(other_byte);
+        }
+    }
+    one.len().cmp(&other.len())
 }
 
 /// All of a stored key.
@@ -90,7 +110,7 @@ fn search<M: PageMap>(
     }
     let prefix = node.prefix();
     if !prefix.is_empty() {
-        match prefix.cmp(&key[..key.len().min(prefix.len())]) {
+        match compare_bytes(prefix, &key[..key.len().min(prefix.len())]) {
             Ordering::Less => return Ok((high, false)),
             Ordering::Greater => return Ok((low, false)),
             Ordering::Equal => {}
@@ -105,7 +125,13 @@ fn search<M: PageMap>(
         } else if head < other {
             high = middle;
         } else {
-            match compare(store, node.key(middle), key)? {
+            // What all keys of the page share, `key` shares too.
+            let stored = node.key(middle);
+            let order = match stored.run {
+                None => compare_bytes(&stored.inline[prefix.len()..], &key[prefix.len()..]),
+                Some(_) => compare(store, stored, key)?,
+            };
+            match order {
                 Ordering::Less => low = middle + 1,
                 Ordering::Equal => return Ok((middle, true)),
                 Ordering::Greater => high = middle,
@@ -138,10 +164,14 @@ pub(super) fn search_branch<M: PageMap>(
 }
 
 /// Goes down to where an entry after all others belongs. The tree is not empty.
-pub(super) fn descend_right<M: PageMap>(tree: &Tree, store: &Store<M>) -> Result<Path, Corruption> {
+pub(super) fn descend_right<M: PageMap>(
+    tree: &Tree,
+    store: &Store<M>,
+    path: &mut Path,
+) -> Result<(), Corruption> {
     let height = tree.height as usize;
     assert!(0 < height && height <= TREE_HEIGHT_MAX);
-    let mut path = Path { steps: Default::default(), height, found: false, right_edge: true };
+    (path.height, path.found, path.right_edge) = (height, false, true);
     let (mut page, mut checksum) = (tree.root, tree.checksum);
     for (depth, step) in path.steps.iter_mut().enumerate().take(height) {
         let node = Node::new(store.page(page, checksum)?);
@@ -154,30 +184,21 @@ pub(super) fn descend_right<M: PageMap>(tree: &Tree, store: &Store<M>) -> Result
         *step = Step { page, slot };
         (page, checksum) = node.child(slot);
     }
-    Ok(path)
+    Ok(())
 }
 
-/// Goes down to where `key` is or belongs. The tree is not empty.
+/// Goes down to where `key` is or belongs, and answers the leaf. The tree is not empty.
 #[inline]
-pub(super) fn descend<M: PageMap>(
-    tree: &Tree,
-    store: &Store<M>,
-    key: &[u8],
-) -> Result<Path, Corruption> {
-    Ok(descend_to_leaf(tree, store, key)?.0)
-}
-
-/// As [`descend`], with the leaf.
-#[inline]
-fn descend_to_leaf<'s, M: PageMap>(
+pub(super) fn descend<'s, M: PageMap>(
     tree: &Tree,
     store: &'s Store<M>,
     key: &[u8],
-) -> Result<(Path, Node<'s>), Corruption> {
+    path: &mut Path,
+) -> Result<Node<'s>, Corruption> {
     let height = tree.height as usize;
     assert!(0 < height, "an empty tree has no pages");
     assert!(height <= TREE_HEIGHT_MAX);
-    let mut path = Path { steps: Default::default(), height, found: false, right_edge: true };
+    (path.height, path.right_edge) = (height, true);
     let (mut page, mut checksum) = (tree.root, tree.checksum);
     for depth in 0..height - 1 {
         let node = Node::new(store.page(page, checksum)?);
@@ -192,7 +213,7 @@ fn descend_to_leaf<'s, M: PageMap>(
     let (slot, found) = search_leaf(store, leaf, key)?;
     path.steps[height - 1] = Step { page, slot };
     path.found = found;
-    Ok((path, leaf))
+    Ok(leaf)
 }
 
 impl Tree {
@@ -201,15 +222,15 @@ impl Tree {
         &self,
         store: &'s Store<M>,
         key: &[u8],
-    ) -> Result<(Place, Option<&'s [u8]>), Corruption> {
+        place: &mut Place,
+    ) -> Result<Option<&'s [u8]>, Corruption> {
+        let path = &mut place.path;
         if self.height == 0 {
-            let steps = Default::default();
-            let path = Path { steps, height: 0, found: false, right_edge: true };
-            return Ok((Place { path }, None));
+            (path.height, path.found, path.right_edge) = (0, false, true);
+            return Ok(None);
         }
-        let (path, leaf) = descend_to_leaf(self, store, key)?;
-        let value = path.found.then(|| leaf.leaf_cell(path.leaf().slot).value);
-        Ok((Place { path }, value))
+        let leaf = descend(self, store, key, path)?;
+        Ok(path.found.then(|| leaf.leaf_cell(path.leaf().slot).value))
     }
 
     /// Finds the place of `key`, which is there, and the page of its leaf.
@@ -217,10 +238,11 @@ impl Tree {
         &self,
         store: &'s Store<M>,
         key: &[u8],
-    ) -> Result<(Place, &'s [u8]), Corruption> {
-        let (path, leaf) = descend_to_leaf(self, store, key)?;
-        assert!(path.found);
-        Ok((Place { path }, leaf.bytes()))
+        place: &mut Place,
+    ) -> Result<&'s [u8], Corruption> {
+        let leaf = descend(self, store, key, &mut place.path)?;
+        assert!(place.path.found);
+        Ok(leaf.bytes())
     }
 
     /// All of a key of this tree as a cell holds it.
@@ -356,7 +378,7 @@ impl Tree {
     /// Reads every page that an append may read.
     pub fn warm_right_edge<M: PageMap>(&self, store: &Store<M>) -> Result<(), Corruption> {
         if 0 < self.height {
-            descend_right(self, store)?;
+            descend_right(self, store, &mut Path::default())?;
         }
         Ok(())
     }
