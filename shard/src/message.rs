@@ -4,6 +4,7 @@
 //! Invariants: a call names where its answer goes; every call but the watch and stream notices gets
 //! exactly one answer; progress travels behind the events it covers, in the same queue.
 
+use bytes::BytesMut;
 use engine::api::{self, AlarmType, Event, EventList};
 
 use crate::input::{ConnectionId, CoreId};
@@ -53,7 +54,7 @@ pub enum Call {
     /// Replicate this encoded command; its proposal id is stamped by the replica.
     Propose {
         /// Bytes of `engine::command`, with an empty proposal id.
-        command: Vec<u8>,
+        command: BytesMut,
         /// What the proposal is, for quota and waiting rules.
         class: ProposalClass,
     },

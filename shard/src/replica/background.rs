@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use engine::api::{Command, ProposalId, Response, RevokeCause};
 use engine::command;
 use engine::engine::CompactMark;
@@ -257,6 +258,7 @@ impl<M: PageMap> Replica<M> {
             let revoke = Command::LeaseRevoke { id: lease, cause: RevokeCause::Expired };
             let mut command = Vec::new();
             command::encode(&revoke, ProposalId::default(), &mut command);
+            let command = Bytes::from(command).into();
             self.propose_checked(command, Waiter::Expiry { lease });
         }
     }

@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::BytesMut;
 use engine::mvcc::budget::WorkBudget;
 use engine::mvcc::prefetch::Prefetch;
 use engine::page::map::{Corruption, PageMap};
@@ -39,7 +40,7 @@ pub(super) struct LookAhead {
 
 #[derive(Debug)]
 struct Look {
-    command: Vec<u8>,
+    command: BytesMut,
     waiter: Waiter,
     run: Prefetch,
     deadline_us: u64,
@@ -79,7 +80,7 @@ impl LookAhead {
 
 impl<M: PageMap> Replica<M> {
     /// Proposes a command, once it is known that it can be applied here.
-    pub(super) fn propose_checked(&mut self, command: Vec<u8>, waiter: Waiter) {
+    pub(super) fn propose_checked(&mut self, command: BytesMut, waiter: Waiter) {
         if !self.may_have_broken_pages || self.is_store_away() {
             // Pages that are being replaced are not to be read.
             return self.propose_looked_at(command, waiter);
@@ -154,7 +155,7 @@ impl<M: PageMap> Replica<M> {
         self.needs_step |= !self.look_ahead.looks.is_empty();
     }
 
-    fn propose_looked_at(&mut self, command: Vec<u8>, waiter: Waiter) {
+    fn propose_looked_at(&mut self, command: BytesMut, waiter: Waiter) {
         let is_call = matches!(waiter, Waiter::Call { .. });
         if is_call && (!self.pending.has_room() || self.is_wal_full) {
             return self.on_proposal_lost(waiter, Unavailable::TooManyRequests);

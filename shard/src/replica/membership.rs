@@ -94,7 +94,8 @@ impl<M: PageMap> Replica<M> {
             Command::MemberPromote { .. } => MemberChangeKind::Promoted,
             _ => MemberChangeKind::Removed,
         };
-        self.on_propose(origin, bytes, ProposalClass::Members(kind));
+        let command = Bytes::from(bytes).into();
+        self.on_propose(origin, command, ProposalClass::Members(kind));
     }
 
     /// What etcd checks before it proposes; the rest is checked at apply.

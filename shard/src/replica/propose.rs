@@ -3,7 +3,7 @@
 //! Invariants: a proposal is made once; what is refused was not appended; the bytes that are
 //! replicated are those that the front laid out, with their proposal id stamped in.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use engine::api::{AlarmAction, AlarmType, Command, ProposalId};
 use engine::command;
 use engine::page::map::PageMap;
@@ -20,7 +20,7 @@ use crate::message::{MemberChangeKind, Origin, Outcome, ProposalClass, Unavailab
 const REFUSED_MAX: usize = 4096;
 
 impl<M: PageMap> Replica<M> {
-    pub(super) fn on_propose(&mut self, origin: Origin, command: Vec<u8>, class: ProposalClass) {
+    pub(super) fn on_propose(&mut self, origin: Origin, command: BytesMut, class: ProposalClass) {
         if self.stage == Stage::Stopping {
             return self.fail(origin, Unavailable::Stopped);
         }
@@ -38,12 +38,12 @@ impl<M: PageMap> Replica<M> {
     /// Proposes an encoded command.
     pub(super) fn propose(
         &mut self,
-        mut command: Vec<u8>,
+        mut command: BytesMut,
         waiter: Waiter,
     ) -> Result<(), Unavailable> {
         let id = self.pending.next_id();
         command::stamp(&mut command, id);
-        let command = Bytes::from(command);
+        let command = command.freeze();
         let may_wait = !matches!(waiter, Waiter::Expiry { .. });
         if !self.forwarding.is_holding() || !may_wait {
             match self.append(command.clone()) {
@@ -89,7 +89,7 @@ impl<M: PageMap> Replica<M> {
     pub(super) fn propose_own(&mut self, command: &Command<'_>, waiter: Waiter) -> bool {
         let mut bytes = Vec::new();
         command::encode(command, ProposalId::default(), &mut bytes);
-        self.propose(bytes, waiter).is_ok()
+        self.propose(Bytes::from(bytes).into(), waiter).is_ok()
     }
 
     /// A proposal will not be answered by its entry any more.

@@ -5,6 +5,7 @@
 //! (fact sheet of semantics, sections 2 to 4 and 7); whatever apply needs (ids, clamped TTLs) is in
 //! the command.
 
+use bytes::Bytes;
 use engine::api::{
     AlarmAction, AlarmType, Command, DeleteRangeRequest, ProposalId, PutRequest, RangeRequest,
     RequestOp, RevokeCause, TxnRequest,
@@ -28,16 +29,20 @@ pub(super) fn range(request: &RangeRequest<'_>) -> Result<Call, Status> {
     Ok(Call::Range(OwnedRange::new(request)))
 }
 
-pub(super) fn put(context: &Context, request: &PutRequest<'_>) -> Result<Call, Status> {
+pub(super) fn put(context: &mut Context, request: &PutRequest<'_>) -> Result<Call, Status> {
     check::check_put(request)?;
     check_storable(request)?;
     let size_bytes = command::COMMAND_HEADER_SIZE_BYTES
         + request.key.len()
         + request.value.len()
         + COMMAND_SLACK_BYTES;
-    let mut bytes = Vec::with_capacity(size_bytes);
+    let mut bytes = context.entries.take_scratch(size_bytes);
     command::encode_put(request, ProposalId::default(), &mut bytes);
-    propose(context, bytes, ProposalClass::Write { cost_bytes: put_cost_bytes(request) })
+    let checked = check_size(context, &bytes);
+    let command = context.entries.lay_out(bytes);
+    checked?;
+    let class = ProposalClass::Write { cost_bytes: put_cost_bytes(request) };
+    Ok(Call::Propose { command, class })
 }
 
 pub(super) fn delete_range(
@@ -109,7 +114,8 @@ fn encode(context: &Context, command: &Command<'_>, class: ProposalClass) -> Res
 
 fn propose(context: &Context, command: Vec<u8>, class: ProposalClass) -> Result<Call, Status> {
     check_size(context, &command)?;
-    Ok(Call::Propose { command, class })
+    // The only owner's bytes are taken over as they are.
+    Ok(Call::Propose { command: Bytes::from(command).into(), class })
 }
 
 fn check_size(context: &Context, command: &[u8]) -> Result<(), Status> {

@@ -3,6 +3,7 @@
 //!
 //! Invariant: what is reserved of the input budget is given back exactly once.
 
+use super::entries::Entries;
 use crate::config::Config;
 use crate::input::{ConnectionId, CoreId};
 use crate::message::{Call, LeaderNews, Message, Origin};
@@ -18,6 +19,8 @@ pub(crate) struct Context {
     pub config: Config,
     /// Now, microseconds.
     pub now_us: u64,
+    /// Where entries are laid out.
+    pub entries: Entries,
     /// Calls made in this step, to be routed.
     pub calls: Vec<Message>,
     /// Metrics requests made in this step: tokens.
@@ -47,6 +50,7 @@ impl Context {
         Context {
             config,
             now_us: 0,
+            entries: Entries::default(),
             calls: Vec::new(),
             metrics_reads: Vec::new(),
             metrics: Metrics::new(methods),

@@ -7,6 +7,7 @@
 mod admission;
 mod binary;
 mod context;
+mod entries;
 mod grpc;
 mod grpc_answer;
 mod grpc_request;
