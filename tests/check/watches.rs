@@ -8,8 +8,8 @@
 
 use super::compaction::Marks;
 use super::history::Complaint;
-use crate::model::Store;
 use crate::model::watch::{Heard, Interest};
+use crate::model::{Event, Store};
 
 const CHECK: &str = "watches";
 
@@ -112,16 +112,17 @@ impl Judge<'_> {
             }
             self.verify_silence(revision - 1, "before the next one")?;
             let expected = self.watched.interest.events(self.store, revision);
+            let expected: Vec<&Event> = expected.collect();
             if rest.len() < expected.len() {
                 return self.complain(format!("revision {revision} was torn: {events:?}"));
             }
             let (told, later) = rest.split_at(expected.len());
             let is_same = !expected.is_empty()
-                && told
-                    .iter()
-                    .zip(&expected)
-                    .all(|(told, expected)| self.is_right(at_us, told, expected));
+                && told.iter().zip(&expected).all(|(told, expected)| {
+                    told.mod_revision == revision && self.is_right(at_us, told, expected)
+                });
             if !is_same {
+                let expected = self.heard(revision);
                 return self.complain(format!("told {told:?}, which is {expected:?}"));
             }
             self.next = revision + 1;
@@ -130,13 +131,19 @@ impl Judge<'_> {
         Ok(())
     }
 
-    fn is_right(&self, at_us: u64, told: &Heard, expected: &Heard) -> bool {
-        if told == expected {
-            return true;
-        }
-        let may_be_gone = expected.mod_revision <= self.marks.possible(at_us);
-        let without = Heard { previous: None, ..expected.clone() };
-        may_be_gone && *told == without
+    fn is_right(&self, at_us: u64, told: &Heard, expected: &Event) -> bool {
+        let previous = expected.previous.as_ref().filter(|_| self.watched.interest.wants_previous);
+        let may_be_gone = || told.mod_revision <= self.marks.possible(at_us);
+        told.key == expected.key
+            && told.kv == expected.kv
+            && (told.previous.as_ref() == previous || told.previous.is_none() && may_be_gone())
+    }
+
+    /// What a revision has for the watch.
+    fn heard(&self, revision: i64) -> Vec<Heard> {
+        let interest = &self.watched.interest;
+        let events = interest.events(self.store, revision);
+        events.map(|event| interest.hears(event, revision)).collect()
     }
 
     fn on_progress(&mut self, revision: i64) -> Result<(), Complaint> {
@@ -164,8 +171,8 @@ impl Judge<'_> {
     /// Nothing of its range lies between what it heard and `revision`.
     fn verify_silence(&self, revision: i64, when: &str) -> Result<(), Complaint> {
         for missed in self.next..=revision.min(self.store.revision()) {
-            let events = self.watched.interest.events(self.store, missed);
-            if !events.is_empty() {
+            if self.watched.interest.events(self.store, missed).next().is_some() {
+                let events = self.heard(missed);
                 return self.complain(format!("missed {events:?} {when}"));
             }
         }
@@ -206,7 +213,8 @@ mod tests {
     }
 
     fn at(revision: i64) -> Vec<Heard> {
-        interest().events(&store(), revision)
+        let (interest, store) = (interest(), store());
+        interest.events(&store, revision).map(|event| interest.hears(event, revision)).collect()
     }
 
     fn judge(told: Vec<Told>, marks: &Marks) -> Result<(), Complaint> {

@@ -5,7 +5,7 @@
 use engine::api::range_contains;
 
 use super::answer::Kv;
-use super::store::Store;
+use super::store::{Event, Store};
 
 /// What a watch asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,20 +38,27 @@ impl Interest {
     }
 
     /// What a revision has for this watch, in order.
-    pub fn events(&self, store: &Store, revision: i64) -> Vec<Heard> {
+    pub fn events<'a>(
+        &'a self,
+        store: &'a Store,
+        revision: i64,
+    ) -> impl Iterator<Item = &'a Event> {
         let is_wanted = |kv: &Option<Kv>| match kv {
             Some(_) => !self.is_without_puts,
             None => !self.is_without_deletes,
         };
-        let events = store.changes(revision).iter().filter(|event| {
-            range_contains(&self.key, &self.range_end, &event.key) && is_wanted(&event.kv)
-        });
-        let heard = events.map(|event| Heard {
+        store.changes(revision).iter().filter(move |event| {
+            is_wanted(&event.kv) && range_contains(&self.key, &self.range_end, &event.key)
+        })
+    }
+
+    /// An event as this watch hears it.
+    pub fn hears(&self, event: &Event, revision: i64) -> Heard {
+        Heard {
             mod_revision: revision,
             key: event.key.clone(),
             kv: event.kv.clone(),
             previous: event.previous.clone().filter(|_| self.wants_previous),
-        });
-        heard.collect()
+        }
     }
 }

@@ -96,6 +96,18 @@ impl SectorFile {
         SectorFile { size_bytes, ..SectorFile::default() }
     }
 
+    /// Zeros, durable, in the memory of a file that is gone.
+    pub fn renewed(mut self, size_bytes: u64) -> SectorFile {
+        self.size_bytes = size_bytes;
+        self.blocks.clear();
+        self.sectors.truncate(1);
+        self.free.clear();
+        self.before.clear();
+        self.unreadable.clear();
+        assert!(self.sectors == [ZERO_SECTOR], "nobody writes to the zeros");
+        self
+    }
+
     /// Its length.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
@@ -158,13 +170,15 @@ impl SectorFile {
         if *bytes == ZERO_SECTOR {
             return ZEROS;
         }
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.sectors.push(ZERO_SECTOR);
-            self.sectors.len() as u32 - 1
-        });
-        assert!(slot != ZEROS, "the zeros are everybody's");
-        self.sectors[slot as usize].copy_from_slice(bytes);
-        slot
+        if let Some(slot) = self.free.pop() {
+            assert!(slot != ZEROS, "the zeros are everybody's");
+            self.sectors[slot as usize].copy_from_slice(bytes);
+            return slot;
+        }
+        let sectors = bytes.as_chunks().0;
+        assert!(sectors.len() == 1, "a slot is of one sector");
+        self.sectors.extend_from_slice(sectors);
+        self.sectors.len() as u32 - 1
     }
 
     fn release(&mut self, slot: u32) {
@@ -389,6 +403,15 @@ mod tests {
         file.sync();
         assert_eq!(file.free.len(), 16);
         assert_eq!(at(&file, 8192), 0);
+        file.write(0, &[1; 1024]);
+        file.break_sector(9);
+        let mut file = file.renewed(8192);
+        let mut contents = Vec::new();
+        file.copy_to(&mut contents);
+        assert_eq!(contents, [0; 8192]);
+        assert_eq!((at(&file, 9 * 512), file.unsynced()), (0, 0));
+        file.write(512, &[2; 512]);
+        assert_eq!((at(&file, 511), at(&file, 512), at(&file, 1024)), (0, 2, 0));
     }
 
     #[test]

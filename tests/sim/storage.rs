@@ -25,6 +25,8 @@ pub struct DiskImage {
     deleted: BTreeMap<SegmentId, SectorFile>,
     /// (old name, new name) of renames that are not durable.
     renamed: Vec<(SegmentId, SegmentId)>,
+    /// Files that are gone: new ones take their memory.
+    gone: Vec<SectorFile>,
     pages: SectorFile,
     side: Option<SectorFile>,
 }
@@ -32,7 +34,11 @@ pub struct DiskImage {
 impl DiskImage {
     /// A new segment is whole, synced, and its name durable.
     pub fn prepare(&mut self, segment: SegmentId, size_bytes: u64) {
-        let known = self.segments.insert(segment, SectorFile::zeros(size_bytes));
+        let file = match self.gone.pop() {
+            Some(gone) => gone.renewed(size_bytes),
+            None => SectorFile::zeros(size_bytes),
+        };
+        let known = self.segments.insert(segment, file);
         assert!(known.is_none(), "a segment's number is never used twice");
         self.sync_names();
     }
@@ -48,7 +54,8 @@ impl DiskImage {
     /// The directory is synced.
     pub fn sync_names(&mut self) {
         self.renamed.clear();
-        self.deleted.clear();
+        self.gone.extend(std::mem::take(&mut self.deleted).into_values());
+        self.gone.truncate(GONE_FILES_MAX);
     }
 
     /// Deletes a segment, not durably.
@@ -207,6 +214,9 @@ impl SegmentSource for DiskImage {
         file.read(offset_bytes, bytes).map_err(|_| ReadFailed)
     }
 }
+
+/// Files whose memory is kept for new ones.
+const GONE_FILES_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests {

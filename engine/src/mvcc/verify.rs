@@ -37,8 +37,8 @@ pub(crate) fn verify<M: PageMap>(trees: &Trees<M>) -> Result<(), Corruption> {
         }
     })?;
     let mut long_keys = Runs::new();
-    verify_keys(trees, &mut long_keys)?;
-    verify_history(trees, &owned, &long_keys)
+    let newest = verify_keys(trees, &mut long_keys)?;
+    verify_history(trees, &owned, &long_keys, &newest)
 }
 
 /// The run that the value of an entry of a tree owns; the key's first bytes are enough.
@@ -67,13 +67,21 @@ pub(crate) fn check_owned_run(
     if is_whole { Ok(owned_run(tree, key, value)) } else { Err(Malformed) }
 }
 
-fn verify_keys<M: PageMap>(trees: &Trees<M>, long_keys: &mut Runs) -> Result<(), Corruption> {
+/// The position of each key's newest version, by the key.
+fn verify_keys<M: PageMap>(
+    trees: &Trees<M>,
+    long_keys: &mut Runs,
+) -> Result<BTreeMap<Vec<u8>, Position>, Corruption> {
+    let mut positions = BTreeMap::new();
     let mut attachments = 0;
     let mut cursor = trees.keys.cursor(&trees.store);
     let mut on_entry = cursor.seek_first()?;
     while on_entry {
         let (key, version) = (cursor.key()?, Version::decode(cursor.value()));
         assert!(cursor.mark().weighs != version.is_tombstone());
+        let found = trees.newest(key)?;
+        assert!(found.is_some_and(|found| found.at == version.at), "a search finds its key");
+        positions.insert(key.to_vec(), version.at);
         if let Some(run) = cursor.key_run() {
             long_keys.insert(run.first().0, run);
         }
@@ -97,13 +105,14 @@ fn verify_keys<M: PageMap>(trees: &Trees<M>, long_keys: &mut Runs) -> Result<(),
         lease::for_each_key(&trees.store, &trees.system, lease.id, &mut |_| attached += 1)?;
     }
     assert!(attached == attachments, "an attached key is live and names its lease");
-    Ok(())
+    Ok(positions)
 }
 
 fn verify_history<M: PageMap>(
     trees: &Trees<M>,
     owned: &Runs,
     long_keys: &Runs,
+    newest: &BTreeMap<Vec<u8>, Position>,
 ) -> Result<(), Corruption> {
     let is_in = |runs: &Runs, run: RunRef| runs.get(&run.first().0) == Some(&run);
     let mut cursor = trees.history.cursor(&trees.store);
@@ -120,8 +129,8 @@ fn verify_history<M: PageMap>(
             assert!(is_in(long_keys, run), "an event borrows a key that no one owns");
         }
         assert!(record.undo.is_none_or(|undo| undo.at < at));
-        let newest = trees.newest(trees.event_key(record.key)?)?;
-        assert!(newest.is_some_and(|newest| at <= newest.at), "an event's key has no entry");
+        let newest = newest.get(trees.event_key(record.key)?);
+        assert!(newest.is_some_and(|newest| at <= *newest), "an event's key has no entry");
         on_entry = cursor.next()?;
     }
     Ok(())
