@@ -1,6 +1,7 @@
 //! The data directory: whose it is, who uses it, and the identity of the member in it.
 //!
-//! Layout: `corestone.json` (identity), `lock`, `wal-<core>/`, `default.pages`.
+//! Layout: `corestone.json` (identity), `lock`, `wal-<core>/`, `default.pages`,
+//! `reserve`.
 //! Invariants: a directory that is not ours is refused before anything is written into it; the
 //! identity is written atomically (temporary file, sync, rename, sync of the directory), and every
 //! other file is made after it, so a start killed at any moment can be repeated; two processes

@@ -7,7 +7,8 @@
 
 use std::{
     io,
-    path::PathBuf,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         mpsc::{Receiver, Sender, channel},
@@ -41,7 +42,9 @@ use crate::{
         listener::{Acceptor, ListenOptions, Listener},
         mesh::Mesh,
         page_file::{self, PageFileMap},
-        portable, uring,
+        portable,
+        space_reserve::SpaceReserve,
+        uring,
         waker::Waker,
         wal_faults::WalFaults,
         wal_files::{Access, WalDirectory},
@@ -121,6 +124,7 @@ struct Plan {
     mesh: Arc<Mesh>,
     wal_path: PathBuf,
     page_path: PathBuf,
+    space_reserve_bytes: Option<u64>,
     is_uring: bool,
     wal_faults: Option<WalFaults>,
     render_metrics: Arc<RenderMetrics>,
@@ -152,6 +156,7 @@ impl Member {
             mesh: Arc::clone(&mesh),
             wal_path,
             page_path: directory.page_file(),
+            space_reserve_bytes: settings.space_reserve_bytes,
             is_uring,
             wal_faults: settings.wal_faults.clone(),
             render_metrics: metrics_renderer(directory.identity.member_id),
@@ -470,6 +475,7 @@ fn run_core(
         acceptor,
         segments: None,
         pages: None,
+        space_reserve: None,
         wal_faults: plan.wal_faults.clone(),
         render_metrics: Arc::clone(&plan.render_metrics),
         on_serve: Box::new(move || {
@@ -515,12 +521,32 @@ fn open_owner(
             plan.logger.log(LogLevel::Info, message, &[]);
         }
     }
+    let reserve = open_reserve(plan).map_err(system("make the space reserve"))?;
     let (map, worker, meta) =
-        page_file::open(&plan.page_path).map_err(system("open the page file"))?;
-    parts.segments = Some(wal.worker());
+        page_file::open(&plan.page_path, reserve.clone()).map_err(system("open the page file"))?;
+    let is_one_disk = device_of(&plan.wal_path).ok() == device_of(&plan.page_path).ok();
+    parts.segments = Some(wal.worker(reserve.clone().filter(|_| is_one_disk)));
+    parts.space_reserve = reserve;
     parts.pages = Some(worker);
     Shard::open(config, &wal, map, &meta, plan.clock.now_us())
         .map_err(|error| StartError::Shard(error.to_string()))
+}
+
+/// Space held back in the directory of the page file.
+fn open_reserve(plan: &Plan) -> io::Result<Option<Arc<SpaceReserve>>> {
+    let directory = plan.page_path.parent().expect("the page file lies in the data directory");
+    let reserve = SpaceReserve::open(directory, plan.space_reserve_bytes)?;
+    if reserve.is_short() {
+        plan.logger.warn(
+            "the disk of the data directory is nearly full: no room for the space reserve",
+            &[("data-dir", quoted(&directory.display().to_string()))],
+        );
+    }
+    Ok(Some(Arc::new(reserve)))
+}
+
+fn device_of(path: &Path) -> io::Result<u64> {
+    Ok(std::fs::metadata(path)?.dev())
 }
 
 fn say_serving(logger: &Logger) {

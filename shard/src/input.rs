@@ -117,6 +117,12 @@ pub enum Input {
     },
     /// The pages of the side file lie in their places in the page file and are durable there.
     PagesInstalled,
+    /// The disk is full but for a reserve that is being used up, or is so no more; told when it
+    /// changes.
+    SpaceShort {
+        /// Whether it is.
+        is_short: bool,
+    },
     /// Another core of this member sent something.
     Forwarded {
         /// Which core.

@@ -202,6 +202,10 @@ impl<M: PageMap> Shard<M> {
                 home.replica.on_page_input(input, &mut home.wal, metrics, fx);
                 false
             }
+            Input::SpaceShort { is_short } => {
+                home.replica.on_space_short(*is_short, fx);
+                false
+            }
             _ => true,
         });
     }
@@ -270,7 +274,8 @@ impl<M: PageMap> Shard<M> {
             | Input::PagesSynced { .. }
             | Input::MetaSynced { .. }
             | Input::SideSynced { .. }
-            | Input::PagesInstalled => unreachable!("a core without groups has no disk"),
+            | Input::PagesInstalled
+            | Input::SpaceShort { .. } => unreachable!("a core without groups has no disk"),
         }
     }
 

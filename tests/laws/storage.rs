@@ -197,3 +197,24 @@ fn storage_pages_6_every_member_gives_freed_space_back_at_rest() {
         assert!(500 < pages, "member {slot} gave {pages} pages back");
     }
 }
+
+#[test]
+fn storage_pages_7_a_full_disk_is_foreseen_by_any_member_and_told_to_all() {
+    let mut group = Group::serving(3);
+    let leader = group.leader().expect("it serves");
+    let follower = (leader + 1) % 3;
+    let put = Request::Put(PutRequest { key: b"key-1", value: b"v", ..PutRequest::default() });
+    let mut clients: Vec<_> = (0..3).map(|slot| group.connect(slot)).collect();
+    group.call(follower, &mut clients[follower], &put).expect("there is room");
+    group.member(follower).tell_space(true);
+    group.advance(100_000);
+    for (slot, client) in clients.iter_mut().enumerate() {
+        let refused = group.call(slot, client, &put).expect_err("no room");
+        assert_eq!(refused.message, "etcdserver: mvcc: database space exceeded");
+        group.call(slot, client, &all_keys()).expect("what makes room is done");
+    }
+    // Room alone changes nothing: somebody has to say that it stays.
+    group.member(follower).tell_space(false);
+    group.advance(100_000);
+    group.call(leader, &mut clients[leader], &put).expect_err("the alarm is up");
+}

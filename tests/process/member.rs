@@ -341,6 +341,8 @@ impl Member {
             command.arg(driver.flag());
             let binary_url = self.ports.url(self.ports.binary);
             command.arg(format!("--listen-binary-urls={binary_url}"));
+            // Many members share one disk, or the machine's memory.
+            command.arg("--space-reserve-bytes=4194304");
         }
         let (client_url, peer_url) = (self.client_url(), self.peer_url());
         let alone = self.in_initial_cluster();

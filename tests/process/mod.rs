@@ -9,9 +9,11 @@ mod binary;
 mod cluster;
 mod log_capture;
 mod member;
+mod mount;
 pub mod wal_frames;
 
 pub use binary::{corestone_binary, etcd_binary, find_on_path};
 pub use cluster::Cluster;
 pub use log_capture::LogCapture;
 pub use member::{IoDriver, Member, Prepare, Program, StartError};
+pub use mount::Mount;

@@ -283,6 +283,11 @@ impl SimMember {
         self.inputs.push(Input::ShutdownRequested);
     }
 
+    /// The disk is full but for a reserve, or is so no more.
+    pub fn tell_space(&mut self, is_short: bool) {
+        self.inputs.push(Input::SpaceShort { is_short });
+    }
+
     /// Time passes.
     pub fn advance(&mut self, us: u64) {
         self.now_us += us;

@@ -177,6 +177,7 @@ pub const FLAGS: &[Flag] = &[
     flag("advertise-binary-urls", "", Text, Implemented, "Those published [as listened on]."),
     flag("io-driver", "auto", Text, Implemented, "auto, uring or portable."),
     flag("log-retention", "bounded", Text, Implemented, "bounded, or all: no entry is dropped."),
+    flag("space-reserve-bytes", "", Text, Implemented, "Held back on the disk [320 MiB at most]."),
     flag("cores", "0", Text, Implemented, "Cores used; 0 is as many as allowed, at most 4."),
     flag("pin", "true", Switch, Implemented, "Pin each core's thread to its CPU."),
     // For tests, and left out of the help: docs/test-flags.md.

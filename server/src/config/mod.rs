@@ -131,6 +131,8 @@ pub struct Settings {
     pub is_force_new_cluster: bool,
     /// Drop no entry of the log.
     pub is_log_retained: bool,
+    /// Space held back on the disk; `None` is the usual size, 0 is none.
+    pub space_reserve_bytes: Option<u64>,
     /// Bytes, as etcd: 0 is the default, negative none.
     pub quota_backend_bytes: i64,
     /// Operations of one transaction list.
@@ -220,6 +222,10 @@ impl Settings {
             is_pre_vote: switch("pre-vote")?,
             is_force_new_cluster: switch("force-new-cluster")?,
             is_log_retained: check_one_of(&values, "log-retention", &["bounded", "all"])? == "all",
+            space_reserve_bytes: match values.text("space-reserve-bytes") {
+                "" => None,
+                _ => Some(number(&values, "space-reserve-bytes", 0, 1 << 50)? as u64),
+            },
             quota_backend_bytes: number(&values, "quota-backend-bytes", i64::MIN, i64::MAX)?,
             max_txn_ops: number(&values, "max-txn-ops", 1, 1 << 20)? as usize,
             max_request_bytes,

@@ -17,6 +17,7 @@ pub mod mesh;
 pub mod page_file;
 pub mod portable;
 pub mod side_file;
+pub mod space_reserve;
 pub mod uring;
 pub mod waker;
 pub mod wal_faults;
@@ -49,6 +50,7 @@ use file_thread::FileThread;
 use listener::Acceptor;
 use mesh::Mesh;
 use page_file::{PageOrder, PageReport, PageWorker};
+use space_reserve::{SpaceReserve, SpaceWatch};
 use wal_faults::{FaultyWalWriter, WalFaults};
 use wal_files::{SegmentOrder, SegmentWorker};
 use wal_writer::WalWriter;
@@ -78,6 +80,8 @@ pub struct CoreParts {
     pub segments: Option<SegmentWorker>,
     /// Writes pages, where there is a page file.
     pub pages: Option<PageWorker>,
+    /// Space held back on the disk of the page file, where there is one.
+    pub space_reserve: Option<Arc<SpaceReserve>>,
     /// What a test wants to be wrong with the WAL's disk.
     pub wal_faults: Option<WalFaults>,
     /// Renders metrics.
@@ -131,6 +135,7 @@ pub struct Core<P, W> {
     dialer: Dialer,
     segments: Option<FileThread<SegmentWorker>>,
     pages: Option<FileThread<PageWorker>>,
+    space: SpaceWatch,
     inputs: Vec<Input>,
     effects: Effects,
     /// Pages written in this step.
@@ -179,6 +184,7 @@ impl<P: Program, W: WalWriter> Core<P, W> {
             dialer,
             segments,
             pages,
+            space: SpaceWatch::new(parts.space_reserve),
             inputs: Vec::new(),
             effects: Effects::default(),
             page_batch: Vec::new(),
@@ -345,6 +351,7 @@ impl<P: Program, W: WalWriter> Core<P, W> {
                 });
             }
         }
+        self.inputs.extend(self.space.news());
         self.parts.mesh.receive(core, &mut self.inputs);
         self.inputs.append(&mut self.answers);
         while let Some(arrival) = self.parts.mesh.arrival(core) {
@@ -429,6 +436,9 @@ impl<P: Program, W: WalWriter> Core<P, W> {
         }
         self.effects.list = list;
         self.order_page_batch();
+        if self.space.wants_restore(now_us) {
+            self.order_pages(PageOrder::RestoreReserve);
+        }
         for buffer in self.effects.spent.drain(..) {
             self.connections.give_back(buffer);
         }

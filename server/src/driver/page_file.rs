@@ -42,6 +42,7 @@ use super::{
     file_thread::Worker,
     mapped_file::{Exchange, Installs, MappedFile},
     side_file::{Placed, Received, SideFile},
+    space_reserve::{SpaceReserve, with_room},
 };
 use crate::error::Fault;
 
@@ -69,7 +70,7 @@ pub fn finish_install(path: &Path, install: Option<Install>) -> Result<bool, Fau
 }
 
 /// Opens the page file and reads its two meta pages.
-pub fn open(path: &Path) -> io::Result<Opened> {
+pub fn open(path: &Path, reserve: Option<Arc<SpaceReserve>>) -> io::Result<Opened> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -92,6 +93,7 @@ pub fn open(path: &Path) -> io::Result<Opened> {
         length_pages: Arc::clone(&length_pages),
         installs: Arc::clone(&installs),
         side: SideFile::beside(path),
+        reserve,
     };
     Ok((PageFileMap::new(file, length_pages, installs)?, worker, meta))
 }
@@ -291,6 +293,8 @@ pub enum PageOrder {
         /// The checkpoint's interval.
         interval: u64,
     },
+    /// Make the space reserve whole again, if there is room.
+    RestoreReserve,
     /// Write a meta page and sync.
     Meta {
         /// The checkpoint's interval.
@@ -359,13 +363,14 @@ pub struct PageWorker {
     length_pages: Arc<AtomicU64>,
     installs: Arc<Installs>,
     side: SideFile,
+    reserve: Option<Arc<SpaceReserve>>,
 }
 
 impl PageWorker {
     fn write(&self, first: u64, bytes: &[u8]) -> Result<(), Fault> {
         assert!(bytes.len().is_multiple_of(PAGE_SIZE_BYTES));
-        self.file
-            .write_all_at(bytes, first * PAGE_SIZE_BYTES as u64)
+        let offset = first * PAGE_SIZE_BYTES as u64;
+        with_room(self.reserve.as_ref(), || self.file.write_all_at(bytes, offset))
             .map_err(|error| Fault::Pages { what: "write", first, error })?;
         let end = first + (bytes.len() / PAGE_SIZE_BYTES) as u64;
         self.length_pages.fetch_max(end, Ordering::Release);
@@ -401,6 +406,8 @@ impl PageWorker {
         let written = loop {
             match rustix::io::pwritev(&self.file, &slices, offset) {
                 Err(rustix::io::Errno::INTR) => {}
+                // Page by page there is room, or the fault's place is named.
+                Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => break 0,
                 Err(error) => {
                     return Err(Fault::Pages { what: "write", first, error: error.into() });
                 }
@@ -499,6 +506,13 @@ impl Worker for PageWorker {
             }
             PageOrder::Punch { first, pages } => {
                 self.punch(first, pages)?;
+                None
+            }
+            PageOrder::RestoreReserve => {
+                if let Some(reserve) = &self.reserve {
+                    let fault = |error| Fault::Pages { what: "reserve", first: 0, error };
+                    reserve.restore().map_err(fault)?;
+                }
                 None
             }
             PageOrder::SideWrite { first, bytes } => {
@@ -613,7 +627,7 @@ mod tests {
     fn opened() -> Opened {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("default.pages");
-        let (map, worker, meta) = open(&path).unwrap();
+        let (map, worker, meta) = open(&path, None).unwrap();
         Opened { map, worker, meta, path, _directory: directory }
     }
 
@@ -666,7 +680,7 @@ mod tests {
         let mut file = opened();
         let order = PageOrder::Meta { interval: 9, slot: 1, bytes: page(5, 1) };
         assert_eq!(file.worker.work(order).unwrap(), Some(PageReport::MetaSynced { interval: 9 }));
-        let (_, _, meta) = open(&file.path).unwrap();
+        let (_, _, meta) = open(&file.path, None).unwrap();
         assert_eq!(meta[0].as_deref(), Some(&page(0, 1)[..]));
         assert_eq!(meta[1].as_deref(), Some(&page(5, 1)[..]));
     }
@@ -739,7 +753,7 @@ mod tests {
         assert_eq!(file.map.pages(PageNumber(22), 30, checksum(&old)).unwrap(), &old[..]);
         file.map.refresh();
         assert_eq!(file.map.pages(PageNumber(2), 20, checksum(&new)).unwrap(), &new[..]);
-        let (map, _, meta) = open(&file.path).unwrap();
+        let (map, _, meta) = open(&file.path, None).unwrap();
         assert_eq!(meta[1].as_deref(), Some(&page(5, 1)[..]));
         assert_eq!(map.pages(PageNumber(2), 20, checksum(&new)).unwrap(), &new[..]);
     }

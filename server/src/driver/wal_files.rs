@@ -13,6 +13,7 @@ use std::{
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
+    sync::Arc,
 };
 
 use engine::wal::{
@@ -23,7 +24,10 @@ use engine::wal::{
 };
 use shard::effect::SegmentOrigin;
 
-use super::file_thread::Worker;
+use super::{
+    file_thread::Worker,
+    space_reserve::{SpaceReserve, with_room},
+};
 use crate::{data_directory::sync_directory, error::Fault, segment_files::SegmentFiles};
 
 /// How segment files are written.
@@ -66,9 +70,10 @@ impl WalDirectory {
         self.access
     }
 
-    /// A worker that makes and deletes segments of this directory.
-    pub fn worker(&self) -> SegmentWorker {
-        SegmentWorker { directory: self.clone(), zeros: WalBuffer::new() }
+    /// A worker that makes and deletes segments of this directory; with a reserve if that lies on
+    /// the same disk.
+    pub fn worker(&self, reserve: Option<Arc<SpaceReserve>>) -> SegmentWorker {
+        SegmentWorker { directory: self.clone(), zeros: WalBuffer::new(), reserve }
     }
 
     fn open_for_writing(&self, path: &Path, is_new: bool) -> io::Result<File> {
@@ -156,6 +161,7 @@ pub struct SegmentReady {
 pub struct SegmentWorker {
     directory: WalDirectory,
     zeros: WalBuffer,
+    reserve: Option<Arc<SpaceReserve>>,
 }
 
 impl Worker for SegmentWorker {
@@ -225,7 +231,8 @@ impl SegmentWorker {
         while offset < end {
             let size = (end - offset).min(FILL_CHUNK_BYTES as u64);
             let size = usize::try_from(size).expect("at most one chunk");
-            file.write_all_at(&self.zeros.as_bytes()[..size], offset)?;
+            let zeros = &self.zeros.as_bytes()[..size];
+            with_room(self.reserve.as_ref(), || file.write_all_at(zeros, offset))?;
             offset += size as u64;
         }
         file.sync_all()
@@ -256,7 +263,7 @@ mod tests {
     ) -> Result<SegmentReady, Fault> {
         let segment = SegmentId(segment);
         let order = SegmentOrder::Prepare { segment, size_bytes, origin };
-        directory.worker().work(order).map(|ready| ready.unwrap())
+        directory.worker(None).work(order).map(|ready| ready.unwrap())
     }
 
     #[test]
@@ -306,7 +313,7 @@ mod tests {
         prepare(&directory, 2, 4096, SegmentOrigin::Fresh).unwrap();
         for _ in 0..2 {
             let order = SegmentOrder::Delete { segment: SegmentId(2) };
-            assert!(directory.worker().work(order).unwrap().is_none());
+            assert!(directory.worker(None).work(order).unwrap().is_none());
         }
         assert!(names(base.path()).is_empty());
     }

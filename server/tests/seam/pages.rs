@@ -43,7 +43,7 @@ fn pages_are_written_and_read_back(driver: Driver) {
     finished.recv_timeout(PATIENCE).unwrap();
     let directory = Arc::clone(&running.directory);
     running.stop().unwrap();
-    let (_, _, meta) = page_file::open(&directory.path().join("default.pages")).unwrap();
+    let (_, _, meta) = page_file::open(&directory.path().join("default.pages"), None).unwrap();
     assert_eq!(meta[1], Some(vec![0xab; PAGE_SIZE_BYTES]));
 }
 

@@ -94,14 +94,15 @@ impl Running {
         let thread = std::thread::spawn(move || {
             let wal = WalDirectory::open(within.path()).unwrap();
             let pages_path = within.path().join("default.pages");
-            let (map, worker, _) = page_file::open(&pages_path).unwrap();
+            let (map, worker, _) = page_file::open(&pages_path, None).unwrap();
             let parts = CoreParts {
                 core: CoreId(0),
                 clock: Clock::start(),
                 mesh: here,
                 acceptor: Some(Acceptor::new(vec![listener, peers], 1)),
-                segments: Some(wal.worker()),
+                segments: Some(wal.worker(None)),
                 pages: Some(worker),
+                space_reserve: None,
                 wal_faults,
                 render_metrics: Arc::new(|cells| format!("{cells:?}").into_bytes()),
                 on_serve: Box::new(move || serve.send(()).unwrap()),

@@ -51,6 +51,8 @@ pub(super) struct Background {
     /// A proposal of ours is on its way.
     is_own_pending: bool,
     pub is_alarm_proposed: bool,
+    /// The disk is full but for a reserve.
+    pub is_space_short: bool,
     /// Refused for space, to be told when the alarm is up.
     pub refused: Vec<Origin>,
     next_expiry_us: u64,
@@ -127,6 +129,7 @@ impl<M: PageMap> Replica<M> {
         if self.stage == Stage::Starting {
             return self.bring_up(fx);
         }
+        self.raise_space_alarm();
         if self.is_keeper() {
             self.remove_compacted(fx);
             self.auto_compact();

@@ -13,6 +13,7 @@ use super::growth::{NotInLog, Proposer};
 use super::membership::refusal_of;
 use super::pending::Waiter;
 use super::{Replica, Stage};
+use crate::effect::{Effect, Effects, LogLevel};
 use crate::limits::{QUOTA_DEFAULT_BYTES, REQUEST_TIMEOUT_BASE_US};
 use crate::message::{MemberChangeKind, Origin, Outcome, ProposalClass, Unavailable};
 
@@ -132,20 +133,48 @@ impl<M: PageMap> Replica<M> {
 
     /// The refusal is told once the alarm is up: who was refused finds it there.
     fn refuse_for_space(&mut self, origin: Origin) {
-        let member_id = self.config.member_id;
-        let alarm = AlarmType::NoSpace;
-        if self.engine.alarms().contains(&(member_id, alarm)) {
+        if self.has_space_alarm() {
             return self.fail(origin, Unavailable::NoSpace);
         }
-        if !self.background.is_alarm_proposed {
-            let command = Command::Alarm { action: AlarmAction::Activate, member_id, alarm };
-            self.background.is_alarm_proposed = self.propose_own(&command, Waiter::Background);
-        }
+        self.propose_space_alarm();
         if self.background.is_alarm_proposed && self.background.refused.len() < REFUSED_MAX {
             self.background.refused.push(origin);
         } else {
             self.fail(origin, Unavailable::NoSpace);
         }
+    }
+
+    /// A member whose disk is full but for its reserve says so while it still can: from then on no
+    /// member takes in what needs space (storage.md, Pages 7). The alarm stays until somebody
+    /// disarms it, and comes back if that was too early.
+    pub(super) fn raise_space_alarm(&mut self) {
+        if self.background.is_space_short && !self.has_space_alarm() {
+            self.propose_space_alarm();
+        }
+    }
+
+    /// The driver tells how the disk stands.
+    pub fn on_space_short(&mut self, is_short: bool, fx: &mut Effects) {
+        assert!(is_short != self.background.is_space_short, "told when it changes");
+        self.background.is_space_short = is_short;
+        let (level, message) = match is_short {
+            true => (LogLevel::Warn, "the disk is full: the member lives on its space reserve"),
+            false => (LogLevel::Info, "the disk has room again: the space reserve is whole"),
+        };
+        fx.push(Effect::Log { level, message: message.to_string(), fields: Vec::new() });
+    }
+
+    fn has_space_alarm(&self) -> bool {
+        self.engine.alarms().contains(&(self.config.member_id, AlarmType::NoSpace))
+    }
+
+    fn propose_space_alarm(&mut self) {
+        if self.background.is_alarm_proposed {
+            return;
+        }
+        let (member_id, alarm) = (self.config.member_id, AlarmType::NoSpace);
+        let command = Command::Alarm { action: AlarmAction::Activate, member_id, alarm };
+        self.background.is_alarm_proposed = self.propose_own(&command, Waiter::Background);
     }
 
     /// The alarm is up, or it was not to be had.

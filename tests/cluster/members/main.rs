@@ -13,6 +13,7 @@ mod ctl;
 mod damage;
 mod disks;
 mod failover;
+mod full_disk;
 mod growth;
 mod kill;
 mod learners;
