@@ -567,4 +567,6 @@ pub enum WatchNoticeKind {
     Progress,
     /// No more watches fit on this member or stream.
     RefusedTooMany,
+    /// Not created: the member was removed, and hears of no more changes.
+    RefusedStopped,
 }

@@ -3,10 +3,11 @@
 
 use engine::api::{PutRequest, RangeRequest};
 use net::peer::{NotAppended, PeerMessage, Purpose, Refusal};
-use net::wire::{Answer, ClusterRequest, Request};
+use net::wire::{Answer, ClusterRequest, Request, WatchCreateRequest};
 use raft::{Body, EntryId, ReplicaId, Role, Term, Verdict};
 use shard::config::Origin;
 use shard::input::Door;
+use tests::sim::client::WatchSaid;
 use tests::sim::member::{SimMember, Storage};
 
 use super::group::{Group, founders, id_of, url_of};
@@ -270,6 +271,11 @@ fn replication_membership_5_a_leader_that_removed_itself_stays_until_somebody_el
     let local = RangeRequest { key: b"k", serializable: true, ..RangeRequest::default() };
     let failure = group.call(leader, &mut late, &Request::Range(local)).unwrap_err();
     assert_eq!(failure.message, "etcdserver: server stopped");
+    let watch = WatchCreateRequest { key: b"k", credit_bytes: 1 << 20, ..Default::default() };
+    late.send(&Request::WatchCreate(watch));
+    late.exchange(group.member(leader));
+    let stopped = WatchSaid::Canceled(0, "etcdserver: server stopped".to_string());
+    assert_eq!(late.watched.pop().map(|(_, said)| said), Some(stopped));
     let probes =
         [(Door::Client, "/health", "NO LEADER"), (Door::Peer, "/members", "server stopped")];
     for (door, path, why) in probes {

@@ -67,6 +67,8 @@ pub enum Speech {
     Grpc(Box<grpc::Session>),
 }
 
+/// Why a removed member creates no watch.
+const STOPPED: &str = "etcdserver: server stopped";
 /// Credit of a watch of the binary protocol.
 const CREDIT_BYTES: i64 = 256 << 10;
 
@@ -237,6 +239,10 @@ fn hear(message: Message<'_>, on_said: &mut dyn FnMut(Said)) {
         }
         Message::WatchProgressed { header, .. } => {
             on_said(Said::Watch(Told::Progress(header.revision)));
+        }
+        Message::WatchCanceled { canceled, .. } if canceled.reason == STOPPED => {
+            // It was not created.
+            on_said(Said::Over);
         }
         Message::WatchCanceled { canceled, .. } => {
             on_said(Said::Watch(Told::Canceled(canceled.compact_revision)));

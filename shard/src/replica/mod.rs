@@ -38,7 +38,9 @@ use raft::{Entry, RaftNode, Ready, ReadyNumber, ReplicaId, Role};
 use crate::config::Config;
 use crate::effect::{Effect, Effects, LogLevel};
 use crate::input::{CoreId, Input};
-use crate::message::{Answer, Call, LeaderNews, Message, Origin, Outcome, Unavailable};
+use crate::message::{
+    Answer, Call, LeaderNews, Message, Origin, Outcome, Unavailable, WatchNoticeKind,
+};
 use crate::metrics::{Metrics, Scalar};
 use crate::peers::Peers;
 use crate::random::Random;
@@ -281,8 +283,13 @@ impl<M: PageMap> Replica<M> {
     /// One call of a front.
     pub fn on_call(&mut self, origin: Origin, call: Call) {
         // Its peers may still need its vote; its clients have nothing to find here.
-        if self.is_past_removal() && call.is_answered() {
-            return self.fail_call(origin, &call, Unavailable::Stopped);
+        if self.is_past_removal() {
+            if call.is_answered() {
+                return self.fail_call(origin, &call, Unavailable::Stopped);
+            }
+            if let Call::WatchCreate(_) = call {
+                return self.notify(origin, -1, WatchNoticeKind::RefusedStopped);
+            }
         }
         self.run_call(origin, call);
     }

@@ -188,7 +188,7 @@ impl<M: PageMap> Replica<M> {
         }
     }
 
-    fn notify(&mut self, origin: Origin, watch_id: i64, kind: WatchNoticeKind) {
+    pub(super) fn notify(&mut self, origin: Origin, watch_id: i64, kind: WatchNoticeKind) {
         let raft_term = self.raft.soft_state().term.0;
         let revision = self.watches.registry.revision();
         let notice = WatchNotice { origin, watch_id, raft_term, revision, kind };

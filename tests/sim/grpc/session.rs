@@ -258,6 +258,10 @@ impl Session {
         let told = answer::watch(message);
         let revision = answer::revision(&told.header);
         let is_for_all = told.watch_id == -1 && !told.created && !told.canceled;
+        if told.watch_id == -1 && told.created && told.canceled {
+            // There is no watch, so nothing to judge.
+            return on_said(Said::Over);
+        }
         assert!(told.watch_id == WATCH_ID || is_for_all, "told of another watch: {told:?}");
         assert!(!told.fragment, "nobody asked for pieces");
         let events: Vec<_> = told.events.into_iter().map(answer::heard).collect();
