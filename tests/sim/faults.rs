@@ -192,7 +192,9 @@ impl World {
     }
 
     pub(super) fn start_later(&mut self, slot: usize) {
-        let after_us = match self.random.chance(800) {
+        // Who was asked to stop may end when the faults have: then nothing keeps it away.
+        let is_soon = self.random.chance(800) || Phase::Faults < self.phase;
+        let after_us = match is_soon {
             true => self.random.between(20_000, 1_000_000),
             false => self.random.between(1_000_000, 6_000_000),
         };
