@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tests::sim::coverage::Coverage;
-use tests::sim::plan::{Focus, Plan};
+use tests::sim::focus::Focus;
+use tests::sim::plan::Plan;
 use tests::sim::run::{Report, run};
 use tests::sim::trace::Level;
 

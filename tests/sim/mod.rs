@@ -13,6 +13,7 @@ pub mod cores;
 pub mod coverage;
 pub mod disk;
 mod faults;
+pub mod focus;
 pub mod grpc;
 mod latent;
 pub mod member;
