@@ -386,3 +386,34 @@ fn txn_of(bytes: &[u8]) -> TxnRequest<'_> {
         _ => unreachable!("the front of this member encoded a transaction"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::{ConnectionId, CoreId};
+
+    fn read() -> Read {
+        let origin = Origin { core: CoreId(0), connection: ConnectionId(1), stream: 1 };
+        Read { origin, call: Call::LeaseLeases, deadline_us: 1_000 }
+    }
+
+    /// A step that would find nothing to do must not be asked for: a leader whose leases cannot be
+    /// read yet was stepped without a pause.
+    #[test]
+    fn reads_are_a_reason_to_step_only_while_something_can_be_done_for_them() {
+        let mut reads = Reads::default();
+        assert!(!reads.has_arrived(true, Some(9)), "there are none");
+        reads.arrived.push(read());
+        assert!(reads.has_arrived(true, None), "a round may begin");
+        assert!(!reads.has_arrived(false, Some(9)), "nobody would answer the round");
+        reads.arrived.clear();
+        reads.local.push(read());
+        assert!(reads.has_arrived(false, Some(0)), "what is applied is an answer");
+        assert!(!reads.has_arrived(true, None), "nothing is answered now");
+        reads.local.clear();
+        reads.confirmed.push_back((5, vec![read()]));
+        assert!(!reads.has_arrived(true, Some(4)), "its index is not applied");
+        assert!(reads.has_arrived(true, Some(5)));
+        assert!(!reads.has_arrived(true, None));
+    }
+}
