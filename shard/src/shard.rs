@@ -132,7 +132,7 @@ impl<M: PageMap> Shard<M> {
             home.replica.set_wal_full(home.wal.is_full());
             home.replica.step(now_us, &mut home.wal, &mut home.peers, metrics, fx);
             home.wal.maybe_write(now_us, metrics, fx);
-            home.replica.tell_members(&mut home.peers, fx);
+            home.replica.tell_members(&home.wal, &mut home.peers, fx);
             let news = home.replica.leader_news();
             self.front.context.observe_leader(news);
             self.tell_cores(news, fx);
@@ -233,7 +233,7 @@ impl<M: PageMap> Shard<M> {
                 home.peers.on_accepted(connection, fx);
             }
             Input::Received { connection, bytes } if home.peers.has(connection) => {
-                let roll = Roll { removed_ids: home.replica.removed_ids() };
+                let roll = Roll { removed_ids: home.replica.told_removed_ids() };
                 let stranger = home.peers.on_received(connection, &bytes, &roll, &mut home.wal, fx);
                 fx.spent.push(bytes);
                 if let Some(stranger) = stranger {

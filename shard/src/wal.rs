@@ -63,6 +63,8 @@ struct GroupProgress {
     hard_state: raft::HardState,
     /// Commit index now.
     commit: u64,
+    /// Covers the hard state that was appended last; see [`ShardWal::is_note_durable`].
+    commit_note: u64,
 }
 
 impl ShardWal {
@@ -91,6 +93,7 @@ impl ShardWal {
             durable_index: last_index,
             hard_state,
             commit: 0,
+            commit_note: 0,
         };
         let known = self.groups.insert(group, progress);
         assert!(known.is_none());
@@ -102,12 +105,8 @@ impl ShardWal {
         assert!(ready.snapshot.is_some() == install.is_some());
         let id = GroupId(group);
         self.note_commit(group, ready.commit.0);
-        let progress = self.groups.get_mut(&group).expect("the group is known");
         match ready.hard_state {
-            Some(state) => {
-                progress.hard_state = state;
-                self.writer.append_hard_state(id, record_of(&state));
-            }
+            Some(state) => self.append_hard_state(group, state),
             None => self.append_commit(group),
         }
         if let Some(install) = install {
@@ -141,8 +140,10 @@ impl ShardWal {
 
     /// Writes down a group's hard state by itself.
     pub fn append_hard_state(&mut self, group: u64, state: raft::HardState) {
+        self.notes_appended += 1;
         let progress = self.groups.get_mut(&group).expect("the group is known");
         progress.hard_state = state;
+        progress.commit_note = self.notes_appended;
         self.writer.append_hard_state(GroupId(group), record_of(&state));
     }
 
@@ -184,10 +185,15 @@ impl ShardWal {
     pub fn append_commit(&mut self, group: u64) {
         let progress = self.groups.get_mut(&group).expect("the group is known");
         if progress.hard_state.commit.0 < progress.commit {
-            progress.hard_state.commit = Index(progress.commit);
-            let state = record_of(&progress.hard_state);
-            self.writer.append_hard_state(GroupId(group), state);
+            let commit = Index(progress.commit);
+            let state = raft::HardState { commit, ..progress.hard_state };
+            self.append_hard_state(group, state);
         }
+    }
+
+    /// The commit index that was written down last, to be given to [`ShardWal::is_note_durable`].
+    pub fn commit_note(&self, group: u64) -> u64 {
+        self.groups[&group].commit_note
     }
 
     /// The frame that covers the last one: empty, unless a commit index rose meanwhile.

@@ -107,6 +107,13 @@ impl Group {
         self.pump();
     }
 
+    /// The power of a member goes, and with it everything that was not synced.
+    pub fn lose_power(&mut self, slot: usize) {
+        let member = self.members[slot].take().expect("it runs");
+        self.storages[slot] = member.lose_power(|| false);
+        self.pump();
+    }
+
     /// The disk of a member that does not run.
     pub fn stored(&self, slot: usize) -> &Storage {
         assert!(self.members[slot].is_none());

@@ -290,6 +290,33 @@ fn replication_membership_5_a_leader_that_removed_itself_stays_until_somebody_el
 }
 
 #[test]
+fn replication_membership_5_who_was_removed_is_told_by_nobody_who_may_forget_it() {
+    let mut group = Group::serving(2);
+    let (leader, follower) = (group.leader().unwrap(), group.follower());
+    let mut client = group.connect(leader);
+    group.deafen(leader, true);
+    let remove = ClusterRequest::MemberRemove { id: id_of(leader) };
+    group.ask(leader, &mut client, &remove);
+    group.pump();
+    // The follower hears that it is committed, and cannot write that down.
+    group.hold(leader, follower, true);
+    group.deafen(leader, false);
+    group.pump();
+    group.member(follower).hold_disk(true);
+    group.hold(leader, follower, false);
+    group.pump();
+    assert_eq!(voters(&mut group, follower), 1);
+    group.advance(5_000_000);
+    assert!(!group.member(leader).is_over, "nobody could tell it");
+    group.lose_power(follower);
+    group.start(follower);
+    group.run_until("the follower leads alone", |group| {
+        group.leader() == Some(follower) && voters(group, follower) == 1
+    });
+    group.run_until("who was removed ends", |group| group.member(leader).is_over);
+}
+
+#[test]
 fn replication_membership_2_a_removed_member_is_not_let_in_again() {
     let mut group = Group::serving(3);
     let (leader, follower) = (group.leader().unwrap(), group.follower());

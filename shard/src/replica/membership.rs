@@ -14,14 +14,15 @@ use raft::{
     Transition,
 };
 
-use super::Replica;
 use super::growth::NotInLog;
 use super::pending::Waiter;
 use super::recovery::StartError;
+use super::{DEFAULT_GROUP, Replica};
 use crate::config::{Config, Origin as Birth};
 use crate::effect::{Effect, Effects, LogLevel};
 use crate::message::{MemberChange, MemberChangeKind, Origin, Outcome, ProposalClass, Unavailable};
 use crate::peers::Peers;
+use crate::wal::ShardWal;
 
 /// A member counts as reachable when it is connected for so long: etcd's 5 s.
 const CONNECTED_US_MIN: u64 = 5_000_000;
@@ -43,8 +44,8 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// Who is to be connected: the members as applied, before that those of the beginning.
-    /// Who was removed is parted from.
-    pub fn tell_members(&mut self, peers: &mut Peers, fx: &mut Effects) {
+    pub fn tell_members(&mut self, wal: &ShardWal, peers: &mut Peers, fx: &mut Effects) {
+        self.part_from_removed(wal, peers, fx);
         if !std::mem::take(&mut self.are_members_new) {
             return;
         }
@@ -55,12 +56,29 @@ impl<M: PageMap> Replica<M> {
         }
         let urls = self.members.iter().map(|member| (member.id, member.peer_urls.as_slice()));
         peers.set_members(urls);
-        peers.part_from(&self.removed_ids, fx);
     }
 
-    /// Members that were removed, ascending.
-    pub fn removed_ids(&self) -> &[u64] {
-        &self.removed_ids
+    /// Who was removed is parted from, and told so when it comes back; not before a restart here
+    /// could forget that the removal is committed: who was told that somebody knows ends, and its
+    /// vote with it, which this member would need to find out again.
+    fn part_from_removed(&mut self, wal: &ShardWal, peers: &mut Peers, fx: &mut Effects) {
+        if self.told_removed_ids == self.removed_ids {
+            return;
+        }
+        // The step that applies a removal writes down that it is committed.
+        let note = || (wal.commit_note(DEFAULT_GROUP), self.removed_ids.clone());
+        let (note, removed_ids) = self.removals_noted.take().unwrap_or_else(note);
+        if !wal.is_note_durable(note) {
+            self.removals_noted = Some((note, removed_ids));
+            return;
+        }
+        self.told_removed_ids = removed_ids;
+        peers.part_from(&self.told_removed_ids, fx);
+    }
+
+    /// Members that were removed, as far as they may be told, ascending.
+    pub fn told_removed_ids(&self) -> &[u64] {
+        &self.told_removed_ids
     }
 
     /// A change asked for by a client: checked as etcd does, then proposed.

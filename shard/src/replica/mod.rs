@@ -161,6 +161,10 @@ pub(crate) struct Replica<M> {
     members: Vec<Member>,
     /// Members that were removed.
     removed_ids: Vec<u64>,
+    /// Those that were parted from.
+    told_removed_ids: Vec<u64>,
+    /// Those that are parted from once this note of the WAL is durable.
+    removals_noted: Option<(u64, Vec<u64>)>,
     /// The process did not write all pages itself: some may not be what their parents say.
     may_have_broken_pages: bool,
 }

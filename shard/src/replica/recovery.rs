@@ -367,6 +367,8 @@ impl<M: PageMap> Replica<M> {
             is_configuration_new: false,
             members: Vec::new(),
             removed_ids: Vec::new(),
+            told_removed_ids: Vec::new(),
+            removals_noted: None,
             engine,
             config,
         };

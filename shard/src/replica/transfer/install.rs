@@ -190,7 +190,7 @@ impl<M: PageMap> Replica<M> {
         ];
         let message = "installed the state of the cluster".to_string();
         fx.push(Effect::Log { level: LogLevel::Info, message, fields });
-        if self.removed_ids().contains(&self.config.member_id) {
+        if self.removed_ids.contains(&self.config.member_id) {
             self.on_removed(fx);
         }
     }
