@@ -521,7 +521,7 @@ fn open_owner(
             plan.logger.log(LogLevel::Info, message, &[]);
         }
     }
-    let reserve = open_reserve(plan).map_err(system("make the space reserve"))?;
+    let reserve = Some(open_reserve(plan).map_err(system("make the space reserve"))?);
     let (map, worker, meta) =
         page_file::open(&plan.page_path, reserve.clone()).map_err(system("open the page file"))?;
     let is_one_disk = device_of(&plan.wal_path).ok() == device_of(&plan.page_path).ok();
@@ -533,7 +533,7 @@ fn open_owner(
 }
 
 /// Space held back in the directory of the page file.
-fn open_reserve(plan: &Plan) -> io::Result<Option<Arc<SpaceReserve>>> {
+fn open_reserve(plan: &Plan) -> io::Result<Arc<SpaceReserve>> {
     let directory = plan.page_path.parent().expect("the page file lies in the data directory");
     let reserve = SpaceReserve::open(directory, plan.space_reserve_bytes)?;
     if reserve.is_short() {
@@ -542,7 +542,7 @@ fn open_reserve(plan: &Plan) -> io::Result<Option<Arc<SpaceReserve>>> {
             &[("data-dir", quoted(&directory.display().to_string()))],
         );
     }
-    Ok(Some(Arc::new(reserve)))
+    Ok(Arc::new(reserve))
 }
 
 fn device_of(path: &Path) -> io::Result<u64> {

@@ -245,12 +245,12 @@ fn replication_damage_1_whoever_asks_for_a_log_is_told_so_much_in_a_tick() {
     assert!(asker.heard_all(&mut member).iter().any(is_answer));
 }
 
-#[test]
-fn replication_membership_5_a_leader_that_removed_itself_stays_until_somebody_else_knows() {
+/// A group of two, who leads it and who follows: the follower has the entry that removes the other
+/// one; that it is committed only the leader knows.
+fn a_leader_that_removed_itself() -> (Group, usize, usize) {
     let mut group = Group::serving(2);
     let (leader, follower) = (group.leader().unwrap(), group.follower());
     let mut client = group.connect(leader);
-    // The follower has the entry; that it is committed only the leader knows.
     group.deafen(leader, true);
     let remove = ClusterRequest::MemberRemove { id: id_of(leader) };
     group.ask(leader, &mut client, &remove);
@@ -258,6 +258,12 @@ fn replication_membership_5_a_leader_that_removed_itself_stays_until_somebody_el
     group.hold(leader, follower, true);
     group.deafen(leader, false);
     group.pump();
+    (group, leader, follower)
+}
+
+#[test]
+fn replication_membership_5_a_leader_that_removed_itself_stays_until_somebody_else_knows() {
+    let (mut group, leader, follower) = a_leader_that_removed_itself();
     let voters = |group: &mut Group, slot| group.member(slot).raft_status().configuration.voters;
     assert_eq!(voters(&mut group, leader), [ReplicaId(id_of(follower))]);
     group.isolate(leader, true);
@@ -291,17 +297,8 @@ fn replication_membership_5_a_leader_that_removed_itself_stays_until_somebody_el
 
 #[test]
 fn replication_membership_5_who_was_removed_is_told_by_nobody_who_may_forget_it() {
-    let mut group = Group::serving(2);
-    let (leader, follower) = (group.leader().unwrap(), group.follower());
-    let mut client = group.connect(leader);
-    group.deafen(leader, true);
-    let remove = ClusterRequest::MemberRemove { id: id_of(leader) };
-    group.ask(leader, &mut client, &remove);
-    group.pump();
+    let (mut group, leader, follower) = a_leader_that_removed_itself();
     // The follower hears that it is committed, and cannot write that down.
-    group.hold(leader, follower, true);
-    group.deafen(leader, false);
-    group.pump();
     group.member(follower).hold_disk(true);
     group.hold(leader, follower, false);
     group.pump();

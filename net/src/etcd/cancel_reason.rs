@@ -27,6 +27,8 @@ pub const USER_EMPTY: &str =
 
 /// The watch id of a creation that failed, and of a progress answer for a whole stream.
 pub const WATCH_ID_NONE: i64 = -1;
+/// The member was removed, and hears of no more changes.
+pub const SERVER_STOPPED: &str = "etcdserver: server stopped";
 
 #[cfg(test)]
 mod tests {
@@ -40,5 +42,6 @@ mod tests {
         assert_eq!(AUTH_OLD_REVISION, status::AUTH_OLD_REVISION.to_string());
         assert_eq!(USER_EMPTY, status::USER_EMPTY.to_string());
         assert_eq!(START_REVISION_NEGATIVE, status::COMPACTED.message);
+        assert_eq!(SERVER_STOPPED, status::STOPPED.message);
     }
 }

@@ -219,7 +219,7 @@ impl BinarySession {
             }
             WatchNoticeKind::RefusedEmptyRange => canceled(0, cancel_reason::RANGE_EMPTY),
             WatchNoticeKind::RefusedTooMany => canceled(0, TOO_MANY),
-            WatchNoticeKind::RefusedStopped => canceled(0, STOPPED),
+            WatchNoticeKind::RefusedStopped => canceled(0, cancel_reason::SERVER_STOPPED),
         };
         let Some(watch) = watches.get_mut(&id) else { return };
         watch.backlog.push_back(owed);
@@ -229,7 +229,6 @@ impl BinarySession {
 }
 
 const TOO_MANY: &str = "etcdserver: too many requests";
-const STOPPED: &str = "etcdserver: server stopped";
 
 impl Watch {
     /// Tells as much as credit and room allow; what was taken is credited to the replica.

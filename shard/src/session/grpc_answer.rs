@@ -387,7 +387,6 @@ pub(super) fn send_events(
 const FRAGMENT_SLACK_BYTES: usize = 512 << 10;
 
 const TOO_MANY: &str = "etcdserver: too many requests";
-const STOPPED: &str = "etcdserver: server stopped";
 
 /// Tells a stream something about a watch.
 pub(super) fn send_notice(
@@ -411,7 +410,7 @@ pub(super) fn send_notice(
         WatchNoticeKind::RefusedNegativeStart => refused(cancel_reason::START_REVISION_NEGATIVE),
         WatchNoticeKind::RefusedEmptyRange => refused(cancel_reason::RANGE_EMPTY),
         WatchNoticeKind::RefusedTooMany => refused(TOO_MANY),
-        WatchNoticeKind::RefusedStopped => refused(STOPPED),
+        WatchNoticeKind::RefusedStopped => refused(cancel_reason::SERVER_STOPPED),
         WatchNoticeKind::Canceled => WatchHead { watch_id, canceled: true, ..WatchHead::default() },
         WatchNoticeKind::Compacted { compact_revision } => {
             WatchHead { watch_id, canceled: true, compact_revision, ..WatchHead::default() }
