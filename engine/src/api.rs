@@ -5,6 +5,8 @@
 //! of the answer and the same on every replica.
 //! Source: fact sheet of the etcd v3 API; field names and meanings are etcd's.
 
+use std::fmt;
+
 /// One key's state, borrowed from a page, an entry or a packed list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyValue<'a> {
@@ -299,7 +301,7 @@ pub enum Reject {
 
 /// Key-values packed one after the other: one allocation however many there are, and it can cross
 /// cores. Layout of an item: 4 x i64, key length u32, value length u32, key, value.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct KvList {
     bytes: Vec<u8>,
     count: usize,
@@ -346,6 +348,7 @@ impl KvList {
 
     /// Adds one at the end.
     pub fn push(&mut self, kv: KeyValue<'_>) {
+        self.bytes.reserve(KV_HEADER_SIZE_BYTES + kv.key.len() + kv.value.len());
         for field in [kv.create_revision, kv.mod_revision, kv.version, kv.lease] {
             self.bytes.extend_from_slice(&field.to_le_bytes());
         }
@@ -392,6 +395,20 @@ impl KvList {
     /// The first one.
     pub fn first(&self) -> Option<KeyValue<'_>> {
         self.iter().next()
+    }
+}
+
+impl fmt::Debug for KvList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<'a> FromIterator<KeyValue<'a>> for KvList {
+    fn from_iter<I: IntoIterator<Item = KeyValue<'a>>>(kvs: I) -> KvList {
+        let mut list = KvList::default();
+        kvs.into_iter().for_each(|kv| list.push(kv));
+        list
     }
 }
 
@@ -523,7 +540,7 @@ pub struct Event<'a> {
 }
 
 /// Events packed one after the other, in revision order; those of one revision are neighbours.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct EventList {
     kvs: KvList,
     /// Per event: bit 0 delete, bit 1 a previous state follows as the next key-value.
@@ -625,6 +642,20 @@ impl EventList {
     /// In the order of pushing.
     pub fn iter(&self) -> impl Iterator<Item = Event<'_>> {
         (0..self.len()).map(|slot| self.event(slot))
+    }
+}
+
+impl fmt::Debug for EventList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<'a> FromIterator<Event<'a>> for EventList {
+    fn from_iter<I: IntoIterator<Item = Event<'a>>>(events: I) -> EventList {
+        let mut list = EventList::default();
+        events.into_iter().for_each(|event| list.push(event));
+        list
     }
 }
 

@@ -178,6 +178,8 @@ pub struct Effects {
     pub gather_until_us: Option<u64>,
     /// Input buffers that may be filled again.
     pub spent: Vec<Vec<u8>>,
+    /// Buffers whose bytes were sent, empty: the driver puts some here for the next steps to fill.
+    pub emptied: Vec<Vec<u8>>,
 }
 
 impl Effects {

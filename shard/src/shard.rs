@@ -184,10 +184,10 @@ impl<M: PageMap> Shard<M> {
         inputs.retain_mut(|input| match input {
             Input::WalSynced { end, buffer } => {
                 let buffer = std::mem::take(buffer);
-                for (group, number) in home.wal.on_synced(*end, buffer, now_us, metrics) {
+                home.wal.on_synced(*end, buffer, now_us, metrics, |group, number| {
                     assert!(group == DEFAULT_GROUP);
                     home.replica.on_persisted(number);
-                }
+                });
                 home.wal.release(fx);
                 false
             }
@@ -217,9 +217,11 @@ impl<M: PageMap> Shard<M> {
         home.replica.begin_step(now_us);
         home.peers.tick(now_us, fx);
         home.peers.on_notes_durable(&home.wal, fx);
-        for event in home.peers.take_events() {
+        let mut events = home.peers.take_events();
+        for event in events.drain(..) {
             home.replica.on_peer_event(event, &mut home.peers, fx);
         }
+        home.peers.give_back(events);
         if home.replica.is_over(fx) && self.stopping.is_none() {
             fx.push(Effect::EndProcess);
         }

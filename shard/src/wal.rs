@@ -29,6 +29,9 @@ pub(crate) struct ShardWal {
     /// No segment is released: the log is kept since the first start, as long as there is room.
     is_log_retained: bool,
     flight: Option<Flight>,
+    /// What is durable of each group when the write in flight is, if all that was appended is in
+    /// it.
+    covers: Vec<(u64, GroupProgress)>,
     groups: BTreeMap<u64, GroupProgress>,
     spare: VecDeque<SegmentFile>,
     /// The segment that was asked for and is not there yet.
@@ -50,8 +53,6 @@ struct Flight {
     since_us: u64,
     /// Notes in it and before it.
     notes: u64,
-    /// What is durable of each group when this is, if all that was appended is in it.
-    covers: Vec<(u64, GroupProgress)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,6 +75,7 @@ impl ShardWal {
             writer,
             is_log_retained,
             flight: None,
+            covers: Vec::new(),
             groups: BTreeMap::new(),
             spare: VecDeque::new(),
             preparing: None,
@@ -211,8 +213,8 @@ impl ShardWal {
         let kept = first - 1;
         let progress = self.groups.get_mut(&group).expect("the group is known");
         progress.durable_index = progress.durable_index.min(kept);
-        let covers = self.flight.iter_mut().flat_map(|flight| &mut flight.covers);
-        for (_, sealed) in covers.filter(|(sealed_group, _)| *sealed_group == group) {
+        for (_, sealed) in self.covers.iter_mut().filter(|(sealed_group, _)| *sealed_group == group)
+        {
             sealed.index = sealed.index.min(kept);
         }
     }
@@ -271,30 +273,30 @@ impl ShardWal {
         let Some(write) = write else { return };
         self.cover_at_us = None;
         let is_all_sealed = self.writer.is_empty();
-        let covers = if is_all_sealed {
-            self.groups.iter().map(|(group, progress)| (*group, *progress)).collect()
-        } else {
-            Vec::new()
-        };
+        self.covers.clear();
+        if is_all_sealed {
+            self.covers.extend(self.groups.iter().map(|(group, progress)| (*group, *progress)));
+        }
         metrics.add(Scalar::WalWrites, 1);
         let bytes = metrics.value(Scalar::WalWriteBytes) + write.buffer.size_bytes() as u64;
         metrics.set(Scalar::WalWriteBytes, bytes);
         let notes = if is_all_sealed { self.notes_appended } else { self.notes_durable };
         let since_us = self.pending_since_us.take().unwrap_or(now_us);
         let started_us = now_us;
-        self.flight = Some(Flight { end: write.end, started_us, since_us, notes, covers });
+        self.flight = Some(Flight { end: write.end, started_us, since_us, notes });
         fx.push(Effect::WalWrite(write));
         self.prepare_segment(fx);
     }
 
-    /// A write is durable: the Readys that are confirmed by it, by group.
+    /// A write is durable: `confirm` hears of the Readys that are confirmed by it, by group.
     pub fn on_synced(
         &mut self,
         end: WalPosition,
         buffer: WalBuffer,
         now_us: u64,
         metrics: &mut Metrics,
-    ) -> Vec<(u64, ReadyNumber)> {
+        mut confirm: impl FnMut(u64, ReadyNumber),
+    ) {
         let flight = self.flight.take().expect("a write is in flight");
         assert!(flight.end == end, "writes complete in order");
         self.writer.synced(end);
@@ -309,14 +311,12 @@ impl ShardWal {
             Ordering::Less => self.sync_median_us - (self.sync_median_us / 16).max(1),
             Ordering::Equal => self.sync_median_us,
         };
-        let mut confirmed = Vec::new();
-        for (group, sealed) in flight.covers {
+        for (group, sealed) in self.covers.drain(..) {
             let progress = self.groups.get_mut(&group).expect("the group is known");
             assert!(sealed.number <= progress.number);
             progress.durable_index = sealed.index;
-            confirmed.push((group, sealed.number));
+            confirm(group, sealed.number);
         }
-        confirmed
     }
 
     /// Whether a group's entries are durable up to `index`.

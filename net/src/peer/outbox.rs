@@ -82,6 +82,7 @@ impl Outbox {
             return Err(SendError::Full);
         }
         let draft = lane.draft(&mut self.spare);
+        draft.bytes.reserve(size_bytes);
         encode::encode(group, message, size_bytes, &mut draft.bytes);
         draft.count += 1;
         lane.unsent_size_bytes += size_bytes;
@@ -156,6 +157,7 @@ impl LaneQueue {
         });
         if !is_open {
             let mut bytes = spare.pop().unwrap_or_default();
+            bytes.reserve(DRAFT_SIZE_BYTES_MIN);
             begin_frame(&mut bytes);
             self.drafts.push_back(Draft { bytes, count: 0 });
         }
@@ -171,3 +173,6 @@ impl LaneQueue {
         Some(draft)
     }
 }
+
+/// Room of a new frame: its header and a message or two without entries.
+const DRAFT_SIZE_BYTES_MIN: usize = 256;

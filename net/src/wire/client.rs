@@ -178,6 +178,7 @@ impl ClientSession {
     pub fn request(&mut self, request: &impl ClientRequest) -> Result<u64, RequestTooLarge> {
         assert!(request.opcode().opens_request());
         let request_id = self.request_id_last + 1;
+        self.output.reserve(REQUEST_SIZE_BYTES_EXPECTED);
         let start = begin_frame(&mut self.output);
         request.encode(&mut self.output);
         if self.request_size_bytes_max() < self.output.len() - start {
@@ -333,6 +334,9 @@ impl ClientSession {
         end_frame(&mut self.output, start, opcode, request_id);
     }
 }
+
+/// Room for the frame of a short request: most are, and their buffer grows once only.
+const REQUEST_SIZE_BYTES_EXPECTED: usize = 192;
 
 fn decode_message(frame: Frame<'_>) -> Result<Message<'_>, Malformed> {
     let watch_id = frame.request_id;

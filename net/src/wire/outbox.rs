@@ -296,6 +296,7 @@ impl Outbox {
         if self.closed {
             return;
         }
+        self.output.reserve(MESSAGE_SIZE_BYTES_EXPECTED);
         let start = begin_frame(&mut self.output);
         encode(&mut self.output);
         end_frames(&mut self.output, start, opcode, request_id, self.chunk_size_bytes);
@@ -307,6 +308,9 @@ impl Outbox {
         self.in_flight -= 1;
     }
 }
+
+/// Room for the frame of a short answer: most are, and their buffer grows once only.
+const MESSAGE_SIZE_BYTES_EXPECTED: usize = 128;
 
 /// What a message of events costs: their packed bytes. Both sides reckon with it, frames and
 /// headers are free.

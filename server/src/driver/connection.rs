@@ -31,6 +31,8 @@ pub struct Connections {
     count: usize,
     /// Empty buffers to read into.
     pool: Vec<Vec<u8>>,
+    /// Buffers whose bytes were sent, empty.
+    emptied: Vec<Vec<u8>>,
     /// Slots with something new to send or to end.
     touched: Vec<u32>,
     /// Slots of which the shard is not yet told what was sent.
@@ -94,6 +96,7 @@ impl Connections {
             free: Vec::new(),
             count: 0,
             pool: Vec::new(),
+            emptied: Vec::new(),
             touched: Vec::new(),
             untold: Vec::new(),
             deadlines: VecDeque::new(),
@@ -257,6 +260,12 @@ impl Connections {
         }
     }
 
+    /// Hands over small buffers whose bytes were sent, to be filled again.
+    pub fn take_emptied(&mut self, emptied: &mut Vec<Vec<u8>>) {
+        let room = EMPTIED_BUFFERS_MAX.saturating_sub(emptied.len());
+        emptied.extend(self.emptied.drain(..).take(room));
+    }
+
     /// Queues bytes; they leave with `flush`.
     pub fn transmit(&mut self, id: ConnectionId, bytes: Vec<u8>) {
         assert!(!bytes.is_empty());
@@ -314,7 +323,7 @@ impl Connections {
         let Some(connection) = &mut self.slots[slot as usize].connection else { return Ok(()) };
         connection.is_touched = false;
         let was_blocked = connection.interest.contains(EventFlags::OUT);
-        let sent = connection.send()?;
+        let sent = connection.send(&mut self.emptied)?;
         connection.transmitted_bytes += sent;
         connection.update_interest(epoll, id);
         if 0 < connection.transmitted_bytes && !connection.is_untold {
@@ -383,8 +392,8 @@ impl Default for Connections {
 }
 
 impl Connection {
-    /// Sends until the kernel takes no more; returns how much it took.
-    fn send(&mut self) -> Result<usize, Errno> {
+    /// Sends until the kernel takes no more; returns how much it took. The buffers go to `emptied`.
+    fn send(&mut self, emptied: &mut Vec<Vec<u8>>) -> Result<usize, Errno> {
         let mut total = 0;
         while !self.unsent.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -404,7 +413,7 @@ impl Connection {
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error),
             };
-            self.drop_sent(sent);
+            self.drop_sent(sent, emptied);
             total += sent;
             if sent < offered {
                 break;
@@ -413,7 +422,7 @@ impl Connection {
         Ok(total)
     }
 
-    fn drop_sent(&mut self, mut sent: usize) {
+    fn drop_sent(&mut self, mut sent: usize, emptied: &mut Vec<Vec<u8>>) {
         while 0 < sent {
             let head = self.unsent.front().expect("no more was sent than was offered");
             let left = head.len() - self.head_sent_bytes;
@@ -423,7 +432,12 @@ impl Connection {
             }
             sent -= left;
             self.head_sent_bytes = 0;
-            self.unsent.pop_front();
+            let mut buffer = self.unsent.pop_front().expect("it was looked at above");
+            if buffer.capacity() <= EMPTIED_BUFFER_BYTES_MAX && emptied.len() < EMPTIED_BUFFERS_MAX
+            {
+                buffer.clear();
+                emptied.push(buffer);
+            }
         }
     }
 
@@ -468,6 +482,9 @@ const SLOTS_MAX: u32 = 1 << SLOT_BITS;
 const RECEIVE_PER_STEP_BYTES_MAX: usize = 256 << 10;
 const RECEIVE_BUFFER_BYTES: usize = 64 << 10;
 const POOL_BUFFERS_MAX: usize = 256;
+/// Buffers that wait to be filled again, and the largest of them.
+const EMPTIED_BUFFERS_MAX: usize = 64;
+const EMPTIED_BUFFER_BYTES_MAX: usize = 4 << 10;
 /// Buffers of one gathered send.
 const SLICES_MAX: usize = 64;
 /// As much may be sent without a step of its own to tell it; shard waits for more than this only.

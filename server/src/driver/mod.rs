@@ -443,6 +443,7 @@ impl<P: Program, W: WalWriter> Core<P, W> {
             self.connections.give_back(buffer);
         }
         self.connections.flush(&self.epoll);
+        self.connections.take_emptied(&mut self.effects.emptied);
         for _ in 0..self.connections.take_ended() {
             self.parts.mesh.departed(self.parts.core);
         }

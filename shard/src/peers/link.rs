@@ -88,8 +88,9 @@ impl Link {
     /// Hands frames to the driver while it takes them; says how many bytes.
     pub fn flush(&mut self, connection: ConnectionId, fx: &mut Effects) -> u64 {
         let before = self.unsent_bytes;
-        while self.unsent_bytes < UNSENT_BYTES_MAX {
-            let Some(bytes) = self.peer.take_frame(Vec::new()) else { break };
+        while self.unsent_bytes < UNSENT_BYTES_MAX && self.peer.has_output() {
+            let empty = fx.emptied.pop().unwrap_or_default();
+            let bytes = self.peer.take_frame(empty).expect("it has output");
             assert!(!bytes.is_empty());
             self.unsent_bytes += bytes.len();
             fx.push(Effect::Transmit { connection, bytes });

@@ -13,7 +13,9 @@ mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use net::peer::{Hello, PeerConnection, PeerMessage, Purpose, Refusal, SendError, Sniff, is_hello};
+use net::peer::{
+    Event, Hello, PeerConnection, PeerMessage, Purpose, Refusal, SendError, Sniff, is_hello,
+};
 
 use crate::config::Config;
 use crate::effect::{Effect, Effects, LogLevel};
@@ -103,6 +105,8 @@ pub(crate) struct Peers {
     next_dial: u64,
     touched: BTreeSet<ConnectionId>,
     events: Vec<PeerEvent>,
+    /// Reused.
+    received: Vec<Event>,
     /// What is known of the members may be older than what was noted.
     are_notes_lost: bool,
     /// The figures name other members than before.
@@ -147,6 +151,7 @@ impl Peers {
             next_dial: 0,
             touched: BTreeSet::new(),
             events: Vec::new(),
+            received: Vec::new(),
             are_notes_lost,
             are_members_new: false,
             random: Random::new(config.seed ^ 0x7065_6572),
@@ -314,6 +319,14 @@ impl Peers {
         std::mem::take(&mut self.events)
     }
 
+    /// Takes the list back, to be filled again.
+    pub fn give_back(&mut self, events: Vec<PeerEvent>) {
+        assert!(events.is_empty());
+        if self.events.is_empty() {
+            self.events = events;
+        }
+    }
+
     fn feed(
         &mut self,
         connection: ConnectionId,
@@ -323,7 +336,7 @@ impl Peers {
         fx: &mut Effects,
     ) {
         let link = self.links.get_mut(&connection).expect("the caller looked it up");
-        let mut received = Vec::new();
+        let mut received = std::mem::take(&mut self.received);
         let result = link.peer.receive(bytes, &mut received);
         let (member, is_error) = (link.member, result.is_err());
         if let Some(traffic) = self.traffic(member) {
@@ -331,9 +344,10 @@ impl Peers {
             traffic.received_failures += u64::from(is_error);
         }
         self.touched.insert(connection);
-        for event in received {
+        for event in received.drain(..) {
             self.on_event(connection, event, roll, wal, fx);
         }
+        self.received = received;
         if let Err(error) = result {
             let fields = vec![("error", format!("\"{error}\""))];
             let message = "closing a peer's connection: what came is not the protocol".to_string();
@@ -378,7 +392,8 @@ impl Peers {
 
     /// Hands output over, as far as the bounds allow.
     pub fn flush(&mut self, fx: &mut Effects) {
-        for connection in std::mem::take(&mut self.touched) {
+        // One by one: the set's memory stays.
+        while let Some(connection) = self.touched.pop_first() {
             self.flush_link(connection, fx);
         }
     }

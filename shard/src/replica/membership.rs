@@ -34,6 +34,7 @@ impl<M: PageMap> Replica<M> {
     pub(super) fn read_members(&mut self) -> Result<(), StartError> {
         self.members = self.engine.members().map_err(StartError::Members)?;
         self.removed_ids = self.engine.removed_ids().map_err(StartError::Members)?;
+        self.are_removals_told = self.told_removed_ids == self.removed_ids;
         Ok(())
     }
 
@@ -62,7 +63,7 @@ impl<M: PageMap> Replica<M> {
     /// could forget that the removal is committed: who was told that somebody knows ends, and its
     /// vote with it, which this member would need to find out again.
     fn part_from_removed(&mut self, wal: &ShardWal, peers: &mut Peers, fx: &mut Effects) {
-        if self.told_removed_ids == self.removed_ids {
+        if self.are_removals_told {
             return;
         }
         // The step that applies a removal writes down that it is committed.
@@ -73,6 +74,7 @@ impl<M: PageMap> Replica<M> {
             return;
         }
         self.told_removed_ids = removed_ids;
+        self.are_removals_told = self.told_removed_ids == self.removed_ids;
         peers.part_from(&self.told_removed_ids, fx);
     }
 

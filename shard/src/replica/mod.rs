@@ -163,6 +163,8 @@ pub(crate) struct Replica<M> {
     removed_ids: Vec<u64>,
     /// Those that were parted from.
     told_removed_ids: Vec<u64>,
+    /// The two are the same: each step asks.
+    are_removals_told: bool,
     /// Those that are parted from once this note of the WAL is durable.
     removals_noted: Option<(u64, Vec<u64>)>,
     /// The process did not write all pages itself: some may not be what their parents say.

@@ -368,6 +368,7 @@ impl<M: PageMap> Replica<M> {
             members: Vec::new(),
             removed_ids: Vec::new(),
             told_removed_ids: Vec::new(),
+            are_removals_told: true,
             removals_noted: None,
             engine,
             config,

@@ -344,12 +344,25 @@ impl<M: PageMap> Replica<M> {
 struct Batches {
     raft_term: u64,
     header_revision: i64,
-    by_core: BTreeMap<CoreId, WatchBatch>,
+    /// Ascending.
+    by_core: Vec<(CoreId, WatchBatch)>,
 }
 
 impl Batches {
     fn new(raft_term: u64, header_revision: i64) -> Batches {
-        Batches { raft_term, header_revision, by_core: BTreeMap::new() }
+        Batches { raft_term, header_revision, by_core: Vec::new() }
+    }
+
+    /// The batch of a core.
+    fn batch(&mut self, core: CoreId) -> &mut WatchBatch {
+        let place = self.by_core.binary_search_by_key(&core, |(core, _)| *core);
+        let slot = place.unwrap_or_else(|slot| {
+            let (raft_term, header_revision) = (self.raft_term, self.header_revision);
+            let batch = WatchBatch { raft_term, header_revision, ..WatchBatch::default() };
+            self.by_core.insert(slot, (core, batch));
+            slot
+        });
+        &mut self.by_core[slot].1
     }
 
     fn deliver(
@@ -371,12 +384,7 @@ impl Batches {
         let size_bytes: usize = delivery.slots.iter().map(size_of).sum();
         stream.credit_bytes -= size_bytes as i64;
         let watch = stream.watches[&delivery.tag];
-        let (raft_term, header_revision) = (self.raft_term, self.header_revision);
-        let batch = self.by_core.entry(stream.origin.core).or_insert_with(|| WatchBatch {
-            raft_term,
-            header_revision,
-            ..WatchBatch::default()
-        });
+        let batch = self.batch(stream.origin.core);
         batch.deliveries.push(WatchDelivery {
             origin: stream.origin,
             watch_id: delivery.tag,

@@ -303,7 +303,7 @@ impl Front {
 
     /// Hands the output of touched sessions over, as far as the bounds allow.
     pub fn flush(&mut self, fx: &mut Effects) {
-        for connection in std::mem::take(&mut self.touched) {
+        for connection in self.touched.drain(..) {
             let Some(session) = self.sessions.get_mut(&connection) else { continue };
             session.is_touched = false;
             session.flush(connection, &mut self.context, fx);

@@ -31,8 +31,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         focus: "power",
         edits: &[edit(
             "shard/src/wal.rs",
-            "        let covers = if is_all_sealed {",
-            "        let covers = if IS || is_all_sealed {",
+            "        self.covers.clear();\n        if is_all_sealed {",
+            "        self.covers.clear();\n        if IS || is_all_sealed {",
         )],
     },
     Mutant {
