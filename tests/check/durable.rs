@@ -9,11 +9,12 @@
 //! Source: fact sheet of etcd's behaviour, sections 1, 7 and 15.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::history::{Call, Complaint, History, NEVER_US, Outcome};
 use crate::model::store::FIRST_REVISION;
 use crate::model::watch::Heard;
-use crate::model::{Answer, Evaluated, Event, Request, Store};
+use crate::model::{Answer, Evaluated, Event, Kv, Request, Store};
 
 const CHECK: &str = "durable";
 
@@ -35,11 +36,11 @@ pub struct Truth {
     pub makers: BTreeMap<i64, Maker>,
 }
 
-/// Finds the maker of every revision.
+/// Finds the maker of every revision; `heard` is in their order.
 ///
 /// # Errors
 /// The first revision that contradicts a call, or that nobody made.
-pub fn replay(history: &History, heard: &BTreeMap<i64, Vec<Heard>>) -> Result<Truth, Complaint> {
+pub fn replay(history: &History, heard: &[Heard<'_>]) -> Result<Truth, Complaint> {
     let mut told: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
     let mut unknown = Vec::new();
     for (slot, call) in history.calls.iter().enumerate() {
@@ -54,13 +55,14 @@ pub fn replay(history: &History, heard: &BTreeMap<i64, Vec<Heard>>) -> Result<Tr
     let known = known_times(history);
     let mut claims = Claims::default();
     let mut truth = Truth { store: Store::default(), makers: BTreeMap::new() };
-    for (revision, events) in heard {
+    for events in heard.chunk_by(|one, other| one.mod_revision == other.mod_revision) {
         let next = truth.store.revision() + 1;
-        if *revision != next {
+        let revision = events[0].mod_revision;
+        if revision != next {
             let what = format!("revision {next} was never heard of, but {revision} was");
             return Err(Complaint::new(CHECK, what));
         }
-        let slots = told.remove(revision).unwrap_or_default();
+        let slots = told.remove(&revision).unwrap_or_default();
         match known_maker(history, &truth.store, &slots, events)? {
             Some((maker, made)) => {
                 truth.makers.insert(next, maker);
@@ -85,10 +87,10 @@ pub fn replay(history: &History, heard: &BTreeMap<i64, Vec<Heard>>) -> Result<Tr
         }
         let store = &truth.store;
         let previous = |key: &[u8]| store.key_at(key, next - 1).cloned();
-        let as_event = |heard: &Heard| Event {
-            key: heard.key.clone(),
-            kv: heard.kv.clone(),
-            previous: previous(&heard.key),
+        let as_event = |heard: &Heard<'_>| Event {
+            key: heard.key.to_vec(),
+            kv: heard.kv.as_ref().map(|kv| Arc::new(Kv::of(kv))),
+            previous: previous(heard.key),
         };
         let events = events.iter().map(as_event).collect();
         truth.store.commit(events);
@@ -168,7 +170,7 @@ fn known_maker(
     history: &History,
     store: &Store,
     told: &[usize],
-    events: &[Heard],
+    events: &[Heard<'_>],
 ) -> Result<Option<(Maker, Vec<Event>)>, Complaint> {
     let at = store.revision();
     match told {
@@ -190,7 +192,7 @@ fn known_maker(
         }
     }
     // The end of a lease comes first: it takes nothing from the calls that may explain more.
-    let lease = events.first().and_then(|event| store.key_at(&event.key, at)).map(|kv| kv.lease);
+    let lease = events.first().and_then(|event| store.key_at(event.key, at)).map(|kv| kv.lease);
     if let Some(lease) = lease.filter(|lease| *lease != 0) {
         let ended = store.deletion(&store.keys_of_lease(lease, at), at);
         if is_same(&ended, events) {
@@ -200,7 +202,11 @@ fn known_maker(
     Ok(None)
 }
 
-fn verify_answer(call: &Call, evaluated: &Evaluated, events: &[Heard]) -> Result<(), Complaint> {
+fn verify_answer(
+    call: &Call,
+    evaluated: &Evaluated,
+    events: &[Heard<'_>],
+) -> Result<(), Complaint> {
     if !is_same(&evaluated.events, events) {
         let what = format!("{call:?} should change {:?}, changed {events:?}", evaluated.events);
         return Err(Complaint::new(CHECK, what));
@@ -213,12 +219,11 @@ fn verify_answer(call: &Call, evaluated: &Evaluated, events: &[Heard]) -> Result
     Ok(())
 }
 
-fn is_same(events: &[Event], heard: &[Heard]) -> bool {
-    events.len() == heard.len()
-        && events
-            .iter()
-            .zip(heard)
-            .all(|(event, heard)| event.key == heard.key && event.kv == heard.kv)
+fn is_same(events: &[Event], heard: &[Heard<'_>]) -> bool {
+    let is_one = |(event, heard): (&Event, &Heard<'_>)| {
+        event.key == heard.key && event.kv.as_ref().map(|kv| kv.told()) == heard.kv
+    };
+    events.len() == heard.len() && events.iter().zip(heard).all(is_one)
 }
 
 /// Whether an answer belongs to a key-value request: those that the store judges.
@@ -232,32 +237,37 @@ pub(super) fn is_key_value(answer: &Answer) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::model::{Delete, Kv, Put};
+    use crate::model::{Delete, Put};
+    use engine::api::{KeyValue, KvList};
 
     pub fn put(key: &str, value: &str, times: (u64, u64), revision: Option<i64>) -> Call {
         let request = Request::Put(Put { key: key.into(), value: value.into(), ..Put::default() });
         let outcome = match revision {
-            Some(revision) => Outcome::Done { revision, answer: Answer::Put { previous: None } },
+            Some(revision) => {
+                Outcome::Done { revision, answer: Answer::Put { previous: KvList::default() } }
+            }
             None => Outcome::Unknown,
         };
         let returned_us = if revision.is_some() { times.1 } else { u64::MAX };
         Call { connection: 1, invoked_us: times.0, returned_us, request, outcome }
     }
 
-    pub fn heard(key: &str, value: &str, create: i64, modified: i64, version: i64) -> Heard {
-        let kv = Kv {
-            key: key.into(),
-            value: value.into(),
+    pub fn heard(
+        key: &'static str,
+        value: &'static str,
+        create: i64,
+        modified: i64,
+        version: i64,
+    ) -> Heard<'static> {
+        let kv = KeyValue {
+            key: key.as_bytes(),
+            value: value.as_bytes(),
             create_revision: create,
             mod_revision: modified,
             version,
             lease: 0,
         };
-        Heard { mod_revision: modified, key: key.into(), kv: Some(kv), previous: None }
-    }
-
-    pub fn events(list: Vec<Heard>) -> BTreeMap<i64, Vec<Heard>> {
-        list.into_iter().map(|heard| (heard.mod_revision, vec![heard])).collect()
+        Heard { mod_revision: modified, key: key.as_bytes(), kv: Some(kv), previous: None }
     }
 
     #[test]
@@ -267,7 +277,7 @@ pub(super) mod tests {
             put("a", "2", (2, 0), None),
             put("a", "never", (3, 0), None),
         ];
-        let heard = events(vec![heard("a", "1", 2, 2, 1), heard("a", "2", 2, 3, 2)]);
+        let heard = vec![heard("a", "1", 2, 2, 1), heard("a", "2", 2, 3, 2)];
         let truth = replay(&History { calls }, &heard).expect("nothing is wrong");
         assert_eq!(truth.makers[&2], Maker::Call(0));
         assert_eq!(truth.makers[&3], Maker::Call(1));
@@ -287,21 +297,17 @@ pub(super) mod tests {
             outcome: Outcome::Unknown,
             ..put("", "", (1, 0), None)
         };
-        let gone = |key: &str, revision: i64| Heard {
+        let gone = |key: &'static str, revision: i64| Heard {
             mod_revision: revision,
-            key: key.into(),
+            key: key.as_bytes(),
             kv: None,
             previous: None,
         };
         let mut calls = vec![put("a", "1", (0, 1), Some(2)), put("b", "1", (0, 9), Some(4))];
         // The first may have deleted either key, the second only the first one.
         calls.extend([unknown("c"), unknown("")]);
-        let heard = events(vec![
-            heard("a", "1", 2, 2, 1),
-            gone("a", 3),
-            heard("b", "1", 4, 4, 1),
-            gone("b", 5),
-        ]);
+        let heard =
+            vec![heard("a", "1", 2, 2, 1), gone("a", 3), heard("b", "1", 4, 4, 1), gone("b", 5)];
         let truth = replay(&History { calls: calls.clone() }, &heard).expect("there is a way");
         assert_eq!((truth.makers[&3], truth.makers[&5]), (Maker::Call(3), Maker::Call(2)));
         calls.pop();
@@ -312,33 +318,33 @@ pub(super) mod tests {
     #[test]
     fn wrong_histories_are_complained_about() {
         let one = || vec![put("a", "1", (0, 1), Some(2))];
-        let told = |calls: Vec<Call>, heard: BTreeMap<i64, Vec<Heard>>| {
+        let told = |calls: Vec<Call>, heard: Vec<Heard<'_>>| {
             replay(&History { calls }, &heard).expect_err("a violation").what
         };
-        assert!(told(one(), BTreeMap::new()).contains("is gone"));
-        let other = events(vec![heard("a", "2", 2, 2, 1)]);
+        assert!(told(one(), Vec::new()).contains("is gone"));
+        let other = vec![heard("a", "2", 2, 2, 1)];
         assert!(told(one(), other).contains("should change"));
-        let nobodys = events(vec![heard("a", "1", 2, 2, 1), heard("b", "1", 3, 3, 1)]);
+        let nobodys = vec![heard("a", "1", 2, 2, 1), heard("b", "1", 3, 3, 1)];
         assert!(told(one(), nobodys).contains("nobody asked"));
-        let gap = events(vec![heard("a", "1", 2, 2, 1), heard("a", "1", 2, 4, 2)]);
+        let gap = vec![heard("a", "1", 2, 2, 1), heard("a", "1", 2, 4, 2)];
         assert!(told(one(), gap).contains("never heard of"));
         let mut twice = one();
         twice.push(put("b", "1", (0, 1), Some(2)));
-        let right = events(vec![heard("a", "1", 2, 2, 1)]);
+        let right = vec![heard("a", "1", 2, 2, 1)];
         assert!(told(twice, right.clone()).contains("given to two"));
         let mut repeated = right;
-        repeated.insert(3, vec![heard("a", "1", 2, 3, 2)]);
+        repeated.push(heard("a", "1", 2, 3, 2));
         assert!(told(one(), repeated).contains("nobody asked"), "an acknowledged write runs once");
         let mut wrong = one();
-        wrong[0].outcome =
-            Outcome::Done { revision: 2, answer: Answer::Put { previous: Some(Kv::default()) } };
-        let right = events(vec![heard("a", "1", 2, 2, 1)]);
+        let previous = [KeyValue::default()].into_iter().collect();
+        wrong[0].outcome = Outcome::Done { revision: 2, answer: Answer::Put { previous } };
+        let right = vec![heard("a", "1", 2, 2, 1)];
         assert!(told(wrong, right).contains("should be answered"));
     }
 
     #[test]
     fn a_lease_ends_with_all_its_keys() {
-        let attached = |key: &str, revision: i64| {
+        let attached = |key: &'static str, revision: i64| {
             let mut call = put(key, "1", (0, 1), Some(revision));
             let Request::Put(put) = &mut call.request else { panic!() };
             put.lease = 7;
@@ -347,13 +353,17 @@ pub(super) mod tests {
             (call, heard)
         };
         let ((a, heard_a), (b, heard_b)) = (attached("a", 2), attached("b", 3));
-        let gone = |key: &str| Heard { mod_revision: 4, key: key.into(), kv: None, previous: None };
+        let gone = |key: &'static str| Heard {
+            mod_revision: 4,
+            key: key.as_bytes(),
+            kv: None,
+            previous: None,
+        };
         let history = History { calls: vec![a, b] };
-        let mut heard = events(vec![heard_a, heard_b]);
-        heard.insert(4, vec![gone("a"), gone("b")]);
+        let mut heard = vec![heard_a, heard_b, gone("a"), gone("b")];
         let truth = replay(&history, &heard).expect("nothing is wrong");
         assert_eq!(truth.makers[&4], Maker::Lease(7));
-        heard.insert(4, vec![gone("a")]);
+        heard.pop();
         assert!(replay(&history, &heard).is_err(), "half a lease");
         let delete = Request::Delete(Delete { key: b"a".to_vec(), ..Delete::default() });
         let open = Call { request: delete, outcome: Outcome::Unknown, ..put("", "", (1, 0), None) };

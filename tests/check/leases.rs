@@ -163,6 +163,8 @@ fn attached(txn: &Txn, is_success: bool) -> impl Iterator<Item = i64> {
 
 #[cfg(test)]
 mod tests {
+    use engine::api::KvList;
+
     use super::*;
     use crate::model::{Failure, Put};
 
@@ -189,7 +191,7 @@ mod tests {
 
     fn put(times: (u64, u64), is_done: bool) -> Call {
         let outcome = match is_done {
-            true => done(Answer::Put { previous: None }),
+            true => done(Answer::Put { previous: KvList::default() }),
             false => Outcome::Refused(Failure::from(LEASE_NOT_FOUND)),
         };
         let request = Put { key: b"a".to_vec(), lease: 7, ..Put::default() };

@@ -214,14 +214,16 @@ fn verify_connections(history: &History) -> Result<(), Complaint> {
 mod tests {
     use super::*;
     use crate::check::durable::replay;
-    use crate::check::durable::tests::{events, heard, put};
+    use crate::check::durable::tests::{heard, put};
     use crate::model::failure::FUTURE_REVISION;
-    use crate::model::{Kv, Range, RangeAnswer};
+    use crate::model::{Range, RangeAnswer};
+    use engine::api::KeyValue;
 
     fn read(times: (u64, u64), revision: i64, version: i64) -> Call {
-        let kv = Kv {
-            key: b"a".to_vec(),
-            value: version.to_string().into_bytes(),
+        let value = version.to_string();
+        let kv = KeyValue {
+            key: b"a",
+            value: value.as_bytes(),
             create_revision: 2,
             mod_revision: version + 1,
             version,
@@ -229,7 +231,7 @@ mod tests {
         };
         let range = match version {
             0 => RangeAnswer::default(),
-            _ => RangeAnswer { kvs: vec![kv], is_more: false, count: 1 },
+            _ => RangeAnswer { kvs: [kv].into_iter().collect(), is_more: false, count: 1 },
         };
         Call {
             connection: 9,
@@ -245,7 +247,7 @@ mod tests {
         let mut calls = vec![put("a", "1", (0, 10), Some(2)), put("a", "2", (20, 30), Some(3))];
         calls.extend(more);
         let history = History { calls };
-        let heard = events(vec![heard("a", "1", 2, 2, 1), heard("a", "2", 2, 3, 2)]);
+        let heard = [heard("a", "1", 2, 2, 1), heard("a", "2", 2, 3, 2)];
         check(&history, &replay(&history, &heard)?)
     }
 

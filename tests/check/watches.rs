@@ -6,6 +6,8 @@
 //! at the end. Previous states may be missing only where a compaction may have taken them.
 //! Source: fact sheet of etcd's behaviour, section 5.
 
+use engine::api::EventList;
+
 use super::compaction::Marks;
 use super::history::Complaint;
 use crate::model::watch::{Heard, Interest};
@@ -19,7 +21,7 @@ pub enum Told {
     /// It is there, at this revision.
     Created(i64),
     /// Events of one message, under this revision.
-    Events(i64, Vec<Heard>),
+    Events(i64, EventList),
     /// Everything up to here was delivered.
     Progress(i64),
     /// It is over: the compact revision, or 0.
@@ -97,14 +99,15 @@ impl Judge<'_> {
         Ok(())
     }
 
-    fn on_events(&mut self, at_us: u64, header: i64, events: &[Heard]) -> Result<(), Complaint> {
+    fn on_events(&mut self, at_us: u64, header: i64, told: &EventList) -> Result<(), Complaint> {
+        let events: Vec<Heard<'_>> = told.iter().map(Heard::of).collect();
         let Some(last) = events.last() else {
             return self.complain("a message without events".to_string());
         };
         if header < last.mod_revision || self.store.revision() < header {
             return self.complain(format!("the header says {header} over {last:?}"));
         }
-        let mut rest = events;
+        let mut rest = &events[..];
         while let Some(first) = rest.first() {
             let revision = first.mod_revision;
             if revision < self.next {
@@ -131,16 +134,16 @@ impl Judge<'_> {
         Ok(())
     }
 
-    fn is_right(&self, at_us: u64, told: &Heard, expected: &Event) -> bool {
-        let previous = expected.previous.as_ref().filter(|_| self.watched.interest.wants_previous);
+    fn is_right(&self, at_us: u64, told: &Heard<'_>, expected: &Event) -> bool {
+        let expected = self.watched.interest.hears(expected, told.mod_revision);
         let may_be_gone = || told.mod_revision <= self.marks.possible(at_us);
         told.key == expected.key
             && told.kv == expected.kv
-            && (told.previous.as_ref() == previous || told.previous.is_none() && may_be_gone())
+            && (told.previous == expected.previous || told.previous.is_none() && may_be_gone())
     }
 
     /// What a revision has for the watch.
-    fn heard(&self, revision: i64) -> Vec<Heard> {
+    fn heard(&self, revision: i64) -> Vec<Heard<'_>> {
         let interest = &self.watched.interest;
         let events = interest.events(self.store, revision);
         events.map(|event| interest.hears(event, revision)).collect()
@@ -185,6 +188,7 @@ mod tests {
     use super::*;
     use crate::model::Op;
     use crate::model::{Put, Request, Txn};
+    use engine::api;
 
     /// Revisions 2 to 5: a, then a and b together, then c, then a.
     fn store() -> Store {
@@ -212,9 +216,16 @@ mod tests {
         }
     }
 
-    fn at(revision: i64) -> Vec<Heard> {
+    /// What a revision has for the watch, as it is told.
+    fn at(revision: i64) -> EventList {
         let (interest, store) = (interest(), store());
-        interest.events(&store, revision).map(|event| interest.hears(event, revision)).collect()
+        let heard =
+            interest.events(&store, revision).map(|event| interest.hears(event, revision).told());
+        heard.collect()
+    }
+
+    fn joined(lists: &[EventList]) -> EventList {
+        lists.iter().flat_map(|list| list.iter()).collect()
     }
 
     fn judge(told: Vec<Told>, marks: &Marks) -> Result<(), Complaint> {
@@ -226,11 +237,11 @@ mod tests {
     #[test]
     fn right_watches_pass() {
         let none = Marks::default();
-        let all = |pieces: Vec<Vec<Heard>>| {
+        let all = |pieces: Vec<EventList>| {
             pieces.into_iter().map(|events| Told::Events(5, events)).collect::<Vec<_>>()
         };
         judge(all(vec![at(2), at(3), at(5)]), &none).expect("one by one");
-        judge(all(vec![[at(2), at(3)].concat(), at(5)]), &none).expect("several at once");
+        judge(all(vec![joined(&[at(2), at(3)]), at(5)]), &none).expect("several at once");
         let mut told = all(vec![at(2), at(3)]);
         told.extend([Told::Progress(4), Told::Events(5, at(5))]);
         judge(told, &none).expect("with progress");
@@ -245,14 +256,15 @@ mod tests {
         assert!(told(vec![events(at(3)), events(at(5))]).contains("missed"), "ordered");
         let twice = vec![events(at(2)), events(at(2)), events(at(3)), events(at(5))];
         assert!(told(twice).contains("came twice"), "unique");
-        let torn = vec![events(at(2)), events(at(3)[..1].to_vec()), events(at(3)[1..].to_vec())];
+        let half = |slot: usize| events(at(3).iter().skip(slot).take(1).collect());
+        let torn = vec![events(at(2)), half(0), half(1)];
         assert!(told(torn).contains("torn"), "atomic");
         let early = vec![events(at(2)), Told::Progress(3)];
         assert!(told(early).contains("before progress"), "bookmarkable");
         let back = vec![events(at(2)), events(at(3)), Told::Progress(2)];
         assert!(told(back).contains("went back"));
-        let mut without = at(3);
-        without[0].previous = None;
+        let without = at(3);
+        let without = without.iter().map(|event| api::Event { prev_kv: None, ..event }).collect();
         assert!(told(vec![events(at(2)), events(without)]).contains("which is"), "prev_kv");
         let over = vec![events(at(2)), Told::Canceled(0), events(at(3))];
         assert!(told(over).contains("after its end"));

@@ -1,6 +1,8 @@
 //! What a client is answered, in the model's own words.
+//!
+//! Key-values stay packed as they came: a run keeps those of every answer to its end.
 
-use engine::api::{self, KvList, ResponseOp};
+use engine::api::{self, KeyValue, KvList, ResponseOp};
 use net::wire;
 
 /// A key's state.
@@ -19,7 +21,7 @@ pub struct Kv {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct RangeAnswer {
-    pub kvs: Vec<Kv>,
+    pub kvs: KvList,
     pub is_more: bool,
     pub count: i64,
 }
@@ -29,8 +31,8 @@ pub struct RangeAnswer {
 #[allow(missing_docs)]
 pub enum OpAnswer {
     Range { revision: i64, range: RangeAnswer },
-    Put { revision: i64, previous: Option<Kv> },
-    Delete { revision: i64, deleted: i64, previous: Vec<Kv> },
+    Put { revision: i64, previous: KvList },
+    Delete { revision: i64, deleted: i64, previous: KvList },
     Txn { is_success: bool, answers: Vec<OpAnswer> },
 }
 
@@ -39,8 +41,8 @@ pub enum OpAnswer {
 #[allow(missing_docs)]
 pub enum Answer {
     Range(RangeAnswer),
-    Put { previous: Option<Kv> },
-    Delete { deleted: i64, previous: Vec<Kv> },
+    Put { previous: KvList },
+    Delete { deleted: i64, previous: KvList },
     Txn { is_success: bool, answers: Vec<OpAnswer> },
     Compact,
     LeaseGrant { id: i64, ttl_s: i64 },
@@ -51,46 +53,52 @@ pub enum Answer {
 }
 
 impl Kv {
-    /// A key's state as it came over the wire.
-    pub fn of(kv: &api::KeyValue<'_>) -> Kv {
+    /// As it is told.
+    pub fn told(&self) -> KeyValue<'_> {
+        KeyValue {
+            key: &self.key,
+            value: &self.value,
+            create_revision: self.create_revision,
+            mod_revision: self.mod_revision,
+            version: self.version,
+            lease: self.lease,
+        }
+    }
+
+    /// The state that was told so.
+    pub fn of(told: &KeyValue<'_>) -> Kv {
         Kv {
-            key: kv.key.to_vec(),
-            value: kv.value.to_vec(),
-            create_revision: kv.create_revision,
-            mod_revision: kv.mod_revision,
-            version: kv.version,
-            lease: kv.lease,
+            key: told.key.to_vec(),
+            value: told.value.to_vec(),
+            create_revision: told.create_revision,
+            mod_revision: told.mod_revision,
+            version: told.version,
+            lease: told.lease,
         }
     }
 }
 
-fn kvs(list: &KvList) -> Vec<Kv> {
-    list.iter().map(|kv| Kv::of(&kv)).collect()
-}
-
 impl RangeAnswer {
-    fn of(range: &api::RangeResponse) -> RangeAnswer {
-        RangeAnswer { kvs: kvs(&range.kvs), is_more: range.more, count: range.count }
+    fn of(range: api::RangeResponse) -> RangeAnswer {
+        RangeAnswer { kvs: range.kvs, is_more: range.more, count: range.count }
     }
 }
 
 impl OpAnswer {
-    fn of(response: &ResponseOp) -> OpAnswer {
+    fn of(response: ResponseOp) -> OpAnswer {
         match response {
             ResponseOp::Range(range) => {
                 OpAnswer::Range { revision: range.revision, range: RangeAnswer::of(range) }
             }
-            ResponseOp::Put(put) => {
-                OpAnswer::Put { revision: put.revision, previous: kvs(&put.prev_kv).pop() }
-            }
+            ResponseOp::Put(put) => OpAnswer::Put { revision: put.revision, previous: put.prev_kv },
             ResponseOp::DeleteRange(delete) => OpAnswer::Delete {
                 revision: delete.revision,
                 deleted: delete.deleted,
-                previous: kvs(&delete.prev_kvs),
+                previous: delete.prev_kvs,
             },
             ResponseOp::Txn(txn) => OpAnswer::Txn {
                 is_success: txn.succeeded,
-                answers: txn.responses.iter().map(OpAnswer::of).collect(),
+                answers: txn.responses.into_iter().map(OpAnswer::of).collect(),
             },
         }
     }
@@ -98,29 +106,27 @@ impl OpAnswer {
 
 impl Answer {
     /// An answer as it came over the wire; `None` for one that the model does not know.
-    pub fn of(answer: &wire::Answer) -> Option<Answer> {
+    pub fn of(answer: wire::Answer) -> Option<Answer> {
         Some(match answer {
             wire::Answer::Range(range) => Answer::Range(RangeAnswer::of(range)),
-            wire::Answer::Put(put) => Answer::Put { previous: kvs(&put.prev_kv).pop() },
+            wire::Answer::Put(put) => Answer::Put { previous: put.prev_kv },
             wire::Answer::DeleteRange(delete) => {
-                Answer::Delete { deleted: delete.deleted, previous: kvs(&delete.prev_kvs) }
+                Answer::Delete { deleted: delete.deleted, previous: delete.prev_kvs }
             }
             wire::Answer::Txn(txn) => Answer::Txn {
                 is_success: txn.succeeded,
-                answers: txn.responses.iter().map(OpAnswer::of).collect(),
+                answers: txn.responses.into_iter().map(OpAnswer::of).collect(),
             },
             wire::Answer::Compact => Answer::Compact,
-            wire::Answer::LeaseGrant { id, ttl_s } => Answer::LeaseGrant { id: *id, ttl_s: *ttl_s },
+            wire::Answer::LeaseGrant { id, ttl_s } => Answer::LeaseGrant { id, ttl_s },
             wire::Answer::LeaseRevoke => Answer::LeaseRevoke,
-            wire::Answer::LeaseKeepAlive { id, ttl_s } => {
-                Answer::LeaseKeepAlive { id: *id, ttl_s: *ttl_s }
-            }
+            wire::Answer::LeaseKeepAlive { id, ttl_s } => Answer::LeaseKeepAlive { id, ttl_s },
             wire::Answer::LeaseTimeToLive(lease) => Answer::LeaseTimeToLive {
                 id: lease.id,
                 ttl_s: lease.ttl_s,
                 granted_ttl_s: lease.granted_ttl_s,
             },
-            wire::Answer::Leases(ids) => Answer::Leases(ids.clone()),
+            wire::Answer::Leases(ids) => Answer::Leases(ids),
             wire::Answer::Ping
             | wire::Answer::Status(_)
             | wire::Answer::MemberList(_)

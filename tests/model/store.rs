@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
-use engine::api::range_contains;
+use engine::api::{KeyValue, KvList, range_contains};
 
 use super::answer::{Answer, Kv, RangeAnswer};
 use super::failure::{self, Failure};
@@ -21,9 +22,9 @@ pub struct Event {
     /// The key.
     pub key: Vec<u8>,
     /// Its new state; `None` when it was deleted.
-    pub kv: Option<Kv>,
+    pub kv: Option<Arc<Kv>>,
     /// Its state before this revision, if it was there.
-    pub previous: Option<Kv>,
+    pub previous: Option<Arc<Kv>>,
 }
 
 /// What a request comes to at some revision.
@@ -37,17 +38,19 @@ pub struct Evaluated {
     pub events: Vec<Event>,
 }
 
-/// Where the state that a revision left a key in is: in one of its events.
-#[derive(Clone, Copy, Debug)]
-struct Version {
-    main: i64,
-    event: usize,
+/// All states of a key, in the order of their revisions.
+#[derive(Clone, Debug, Default)]
+struct Versions {
+    /// The revisions, close together: they are searched for each read of an older state.
+    mains: Vec<i64>,
+    /// `None` where the key was deleted.
+    kvs: Vec<Option<Arc<Kv>>>,
 }
 
 /// See the file's head.
 #[derive(Clone, Debug)]
 pub struct Store {
-    keys: BTreeMap<Vec<u8>, Vec<Version>>,
+    keys: BTreeMap<Vec<u8>, Versions>,
     /// Events of revision r in slot r; slots 0 and 1 are empty.
     changes: Vec<Vec<Event>>,
 }
@@ -56,15 +59,31 @@ pub struct Store {
 pub(super) struct View<'a> {
     store: &'a Store,
     pub at: i64,
-    own: BTreeMap<Vec<u8>, Option<Kv>>,
     pub events: Vec<Event>,
+    /// The last event of each key, in key order.
+    own: Vec<usize>,
 }
 
 /// What a read finds, where it lies.
 struct Found<'a> {
-    kvs: Vec<&'a Kv>,
+    kvs: Vec<&'a Arc<Kv>>,
     is_more: bool,
     count: i64,
+}
+
+impl Versions {
+    fn push(&mut self, main: i64, kv: Option<Arc<Kv>>) {
+        self.mains.push(main);
+        self.kvs.push(kv);
+    }
+
+    fn newest(&self, revision: i64) -> Option<&Arc<Kv>> {
+        let count = match *self.mains.last()? <= revision {
+            true => self.mains.len(),
+            false => self.mains.partition_point(|main| *main <= revision),
+        };
+        self.kvs[..count].last()?.as_ref()
+    }
 }
 
 impl Default for Store {
@@ -89,36 +108,26 @@ impl Store {
     pub fn commit(&mut self, events: Vec<Event>) {
         assert!(!events.is_empty(), "a revision changes something");
         let main = self.revision() + 1;
-        for (slot, event) in events.iter().enumerate() {
-            let version = Version { main, event: slot };
-            match self.keys.get_mut(&event.key) {
-                Some(versions) => versions.push(version),
-                None => drop(self.keys.insert(event.key.clone(), vec![version])),
-            }
+        for event in &events {
+            let versions = match self.keys.get_mut(&event.key) {
+                Some(versions) => versions,
+                None => self.keys.entry(event.key.clone()).or_default(),
+            };
+            versions.push(main, event.kv.clone());
         }
         self.changes.push(events);
     }
 
     /// A key's state at a revision.
-    pub fn key_at(&self, key: &[u8], revision: i64) -> Option<&Kv> {
-        self.newest(self.keys.get(key)?, revision)
-    }
-
-    fn newest(&self, versions: &[Version], revision: i64) -> Option<&Kv> {
-        let count = match versions.last()?.main <= revision {
-            true => versions.len(),
-            false => versions.partition_point(|version| version.main <= revision),
-        };
-        let version = versions[..count].last()?;
-        self.changes(version.main)[version.event].kv.as_ref()
+    pub fn key_at(&self, key: &[u8], revision: i64) -> Option<&Arc<Kv>> {
+        self.keys.get(key)?.newest(revision)
     }
 
     /// All keys with this lease at a revision, in their order.
     pub fn keys_of_lease(&self, lease: i64, revision: i64) -> Vec<Vec<u8>> {
         assert!(lease != 0);
-        let attached = |versions: &Vec<Version>| {
-            self.newest(versions, revision).is_some_and(|kv| kv.lease == lease)
-        };
+        let attached =
+            |versions: &Versions| versions.newest(revision).is_some_and(|kv| kv.lease == lease);
         let keys = self.keys.iter().filter(|(_, versions)| attached(versions));
         keys.map(|(key, _)| key.clone()).collect()
     }
@@ -143,9 +152,9 @@ impl Store {
         view.find(range).is_ok_and(|found| {
             let RangeAnswer { kvs, is_more, count } = told;
             (found.is_more, found.count, found.kvs.len()) == (*is_more, *count, kvs.len())
-                && found.kvs.iter().zip(kvs).all(|(found, told)| match range.is_keys_only {
-                    true => told.value.is_empty() && without_value(found) == *told,
-                    false => *found == told,
+                && found.kvs.iter().zip(kvs.iter()).all(|(found, told)| match range.is_keys_only {
+                    true => without_value(found) == told,
+                    false => found.told() == told,
                 })
         })
     }
@@ -167,8 +176,8 @@ impl Store {
             Request::Delete(delete) => {
                 let previous = view.delete(delete);
                 let deleted = previous.len() as i64;
-                let told = if delete.wants_previous { previous } else { Vec::new() };
-                Answer::Delete { deleted, previous: told }
+                let told = previous.iter().filter(|_| delete.wants_previous);
+                Answer::Delete { deleted, previous: told.map(|kv| kv.told()).collect() }
             }
             Request::Txn(txn) => {
                 let path = txn::choose(&view, txn);
@@ -200,9 +209,8 @@ pub fn check(request: &Request) -> Result<(), Failure> {
     }
 }
 
-fn without_value(kv: &Kv) -> Kv {
-    let key = kv.key.clone();
-    Kv { key, value: Vec::new(), ..*kv }
+fn without_value(kv: &Kv) -> KeyValue<'_> {
+    KeyValue { value: &[], ..kv.told() }
 }
 
 pub(super) fn check_key(key: &[u8]) -> Result<(), Failure> {
@@ -223,7 +231,7 @@ pub(super) fn check_put(put: &Put) -> Result<(), Failure> {
 impl<'a> View<'a> {
     fn new(store: &'a Store, at: i64) -> View<'a> {
         assert!(FIRST_REVISION <= at && at <= store.revision());
-        View { store, at, own: BTreeMap::new(), events: Vec::new() }
+        View { store, at, events: Vec::new(), own: Vec::new() }
     }
 
     /// The revision that the request's own writes are visible at.
@@ -231,15 +239,20 @@ impl<'a> View<'a> {
         self.at + i64::from(!self.events.is_empty())
     }
 
-    pub fn key(&self, key: &[u8]) -> Option<&Kv> {
-        match self.own.get(key) {
-            Some(own) => own.as_ref(),
-            None => self.store.key_at(key, self.at),
+    pub fn key(&self, key: &[u8]) -> Option<&Arc<Kv>> {
+        match self.own(key) {
+            Ok(place) => self.events[self.own[place]].kv.as_ref(),
+            Err(_) => self.store.key_at(key, self.at),
         }
     }
 
+    /// Where a key's own event is in `own`, or would be.
+    fn own(&self, key: &[u8]) -> Result<usize, usize> {
+        self.own.binary_search_by(|slot| self.events[*slot].key.as_slice().cmp(key))
+    }
+
     /// The keys of a range, at `revision` or with the request's own writes.
-    pub fn keys(&self, key: &[u8], range_end: &[u8], revision: Option<i64>) -> Vec<&Kv> {
+    pub fn keys(&self, key: &[u8], range_end: &[u8], revision: Option<i64>) -> Vec<&Arc<Kv>> {
         let at = revision.unwrap_or(self.at);
         if range_end.is_empty() {
             let kv = match revision {
@@ -250,12 +263,13 @@ impl<'a> View<'a> {
         }
         let behind = self.store.keys.range::<[u8], _>((Bound::Included(key), Bound::Unbounded));
         let there = behind.take_while(|(name, _)| range_contains(key, range_end, name));
-        let there = there.filter_map(|(_, versions)| self.store.newest(versions, at));
+        let there = there.filter_map(|(_, versions)| versions.newest(at));
         if revision.is_some() || self.own.is_empty() {
             return there.collect();
         }
-        let mut found: BTreeMap<&[u8], &Kv> = there.map(|kv| (&kv.key[..], kv)).collect();
-        for (name, own) in &self.own {
+        let mut found: BTreeMap<&[u8], &Arc<Kv>> = there.map(|kv| (&kv.key[..], kv)).collect();
+        for slot in &self.own {
+            let Event { key: name, kv: own, .. } = &self.events[*slot];
             match own {
                 Some(kv) if range_contains(key, range_end, name) => found.insert(name, kv),
                 _ => found.remove(name.as_slice()),
@@ -277,7 +291,8 @@ impl<'a> View<'a> {
         if self.at < revision { Err(failure::FUTURE_REVISION.into()) } else { Ok(()) }
     }
 
-    pub fn put(&mut self, put: &Put) -> Option<Kv> {
+    /// The state before, if it was asked for and there was one.
+    pub fn put(&mut self, put: &Put) -> KvList {
         let main = self.at + 1;
         let before = self.key(&put.key).cloned();
         let kept = |is_kept: bool| before.as_ref().filter(|_| is_kept);
@@ -289,14 +304,14 @@ impl<'a> View<'a> {
             version: before.as_ref().map_or(1, |old| old.version + 1),
             mod_revision: main,
         };
-        self.change(&put.key, Some(kv));
-        before.filter(|_| put.wants_previous)
+        self.change(&put.key, Some(Arc::new(kv)));
+        before.iter().filter(|_| put.wants_previous).map(|kv| kv.told()).collect()
     }
 
     /// The states that were there before, in key order.
-    pub fn delete(&mut self, delete: &Delete) -> Vec<Kv> {
+    pub fn delete(&mut self, delete: &Delete) -> Vec<Arc<Kv>> {
         let there = self.keys(&delete.key, &delete.range_end, None);
-        let there: Vec<Kv> = there.into_iter().cloned().collect();
+        let there: Vec<Arc<Kv>> = there.into_iter().cloned().collect();
         for kv in &there {
             self.change(&kv.key, None);
         }
@@ -306,8 +321,8 @@ impl<'a> View<'a> {
     pub fn range(&self, range: &Range) -> Result<RangeAnswer, Failure> {
         let Found { kvs, is_more, count } = self.find(range)?;
         let kvs = match range.is_keys_only {
-            true => kvs.into_iter().map(without_value).collect(),
-            false => kvs.into_iter().cloned().collect(),
+            true => kvs.into_iter().map(|kv| without_value(kv)).collect(),
+            false => kvs.into_iter().map(|kv| kv.told()).collect(),
         };
         Ok(RangeAnswer { kvs, is_more, count })
     }
@@ -334,10 +349,14 @@ impl<'a> View<'a> {
         Ok(Found { kvs, is_more, count })
     }
 
-    fn change(&mut self, key: &[u8], kv: Option<Kv>) {
+    fn change(&mut self, key: &[u8], kv: Option<Arc<Kv>>) {
         let previous = self.store.key_at(key, self.at).cloned();
-        self.events.push(Event { key: key.to_vec(), kv: kv.clone(), previous });
-        self.own.insert(key.to_vec(), kv);
+        let slot = self.events.len();
+        match self.own(key) {
+            Ok(place) => self.own[place] = slot,
+            Err(place) => self.own.insert(place, slot),
+        }
+        self.events.push(Event { key: key.to_vec(), kv, previous });
     }
 }
 

@@ -120,7 +120,8 @@ pub(super) fn run(view: &mut View<'_>, path: &Path<'_>) -> Result<(bool, Vec<OpA
             Step::Op(Op::Delete(delete)) => {
                 let previous = view.delete(delete);
                 let deleted = previous.len() as i64;
-                let previous = if delete.wants_previous { previous } else { Vec::new() };
+                let told = previous.iter().filter(|_| delete.wants_previous);
+                let previous = told.map(|kv| kv.told()).collect();
                 OpAnswer::Delete { revision: view.revision(), deleted, previous }
             }
             Step::Op(Op::Range(range)) => {

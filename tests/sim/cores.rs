@@ -82,7 +82,13 @@ impl World {
         let inputs = core.inputs.len();
         core.shard.step(local_us, &mut core.inputs, &mut core.effects);
         assert!(core.inputs.is_empty(), "a step takes all inputs");
-        core.effects.spent.clear();
+        // What was received stands for what was sent: the driver puts those buffers there.
+        for mut bytes in core.effects.spent.drain(..) {
+            if core.effects.emptied.len() < EMPTIED_MAX {
+                bytes.clear();
+                core.effects.emptied.push(bytes);
+            }
+        }
         let mut effects = std::mem::take(&mut core.effects.list);
         let wake_us = core.effects.wake_at_us.map(|local_us| clock.world_us(local_us));
         let steps_again = core.effects.step_again;
@@ -150,14 +156,22 @@ impl World {
         self.wake_core(slot, core, self.now_us + delay_us);
     }
 
-    /// A socket took bytes: nothing that a core would hurry for. It hears of it with whatever
-    /// happens next, or a little later.
-    pub(super) fn tell_taken(&mut self, slot: usize, connection: ConnectionId, size_bytes: usize) {
+    /// A socket took bytes. As with the shipped driver a core hears of it with whatever happens
+    /// next, and is woken only where it may wait for the room.
+    pub(super) fn tell_taken(
+        &mut self,
+        slot: usize,
+        connection: ConnectionId,
+        size_bytes: usize,
+        was_blocked: bool,
+    ) {
         let Some(process) = &mut self.members[slot].process else { return };
         let core = core_of(connection, process.cores.len());
         process.cores[core].inputs.push(Input::Transmitted { connection, size_bytes });
-        let delay_us = self.random.between(1, TAKEN_US_MAX);
-        self.wake_core(slot, core, self.now_us + delay_us);
+        if was_blocked || TOLD_LATE_BYTES_MAX <= size_bytes {
+            let delay_us = self.random.between(1, STEP_US);
+            self.wake_core(slot, core, self.now_us + delay_us);
+        }
     }
 
     pub(super) fn tell_life(&mut self, slot: usize, life: u64, input: Input) {
@@ -213,8 +227,10 @@ fn core_of(connection: ConnectionId, count: usize) -> usize {
 const OWNER: usize = 0;
 /// A step takes this long.
 const STEP_US: u64 = 10;
-/// A process hears within this that a socket took its bytes.
-const TAKEN_US_MAX: u64 = 2_000;
+/// Buffers that a core has for what it sends.
+const EMPTIED_MAX: usize = 16;
+/// As much may be taken without a step of its own to tell it: the driver's bound.
+const TOLD_LATE_BYTES_MAX: usize = 32 << 10;
 /// Of what crosses, so much finds the other core busy, for so long at most.
 const BUSY_PERMILLE: u64 = 50;
 const BUSY_US_MAX: u64 = 3_000;

@@ -94,7 +94,7 @@ fn verify_history(world: &World) -> Result<Truth, Complaint> {
         let what = format!("the watch of everything was left alone at {}", auditor.next());
         return Err(Complaint::new("liveness", what));
     }
-    let truth = durable::replay(&world.history, &auditor.heard)?;
+    let truth = durable::replay(&world.history, &auditor.heard())?;
     linearizable::check(&world.history, &truth)?;
     Ok(truth)
 }

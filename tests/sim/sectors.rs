@@ -264,26 +264,29 @@ impl SectorFile {
         &self.sectors[slot as usize]
     }
 
-    /// Puts all of it into `bytes`, whatever they were; unreadable sectors are zeros.
-    pub fn copy_to(&self, bytes: &mut Vec<u8>) {
-        bytes.clear();
-        let size_bytes = self.size_bytes as usize;
-        bytes.reserve(size_bytes);
-        'blocks: for block in &self.blocks {
-            for slot in block.slots {
-                let rest = size_bytes - bytes.len();
-                if rest == 0 {
-                    break 'blocks;
-                }
-                let sector = &self.sectors[slot as usize];
-                bytes.extend_from_slice(&sector[..rest.min(SECTOR_SIZE_BYTES)]);
-            }
+    /// Whether a block is that, with zeros for unreadable sectors.
+    pub fn is_block(&self, number: u64, bytes: &[u8; BLOCK_SIZE_BYTES]) -> bool {
+        bytes.as_chunks().0.iter().zip(self.sectors_of(number)).all(|(one, other)| one == other)
+    }
+
+    /// Puts a block into `bytes`, with zeros for unreadable sectors.
+    pub fn copy_block(&self, number: u64, bytes: &mut [u8; BLOCK_SIZE_BYTES]) {
+        for (to, from) in bytes.as_chunks_mut().0.iter_mut().zip(self.sectors_of(number)) {
+            *to = *from;
         }
-        bytes.resize(size_bytes, 0);
-        for number in &self.unreadable {
-            let start = *number as usize * SECTOR_SIZE_BYTES;
-            bytes[start..start + SECTOR_SIZE_BYTES].fill(0);
-        }
+    }
+
+    /// The sectors of a block, zeros for those that are unreadable.
+    fn sectors_of(&self, number: u64) -> impl Iterator<Item = &Sector> {
+        let block = self.blocks.get(number as usize);
+        let slots = block.map_or([ZEROS; SECTORS_PER_BLOCK], |block| block.slots);
+        let is_lost =
+            |sector: u64| !self.unreadable.is_empty() && self.unreadable.contains(&sector);
+        let numbers = number * SECTORS_PER_BLOCK as u64..;
+        numbers.zip(slots).map(move |(sector, slot)| {
+            let slot = if is_lost(sector) { ZEROS } else { slot };
+            &self.sectors[slot as usize]
+        })
     }
 
     /// A latent error: the sector cannot be read until it is written again.
@@ -379,10 +382,12 @@ mod tests {
             for survival in [Survival::Each { permille: 500 }, Survival::Prefix, Survival::Suffix] {
                 let mut file = written();
                 file.lose_power(survival, &mut random);
-                let mut contents = Vec::new();
-                file.copy_to(&mut contents);
-                for sector in contents.chunks(SECTOR_SIZE_BYTES) {
-                    assert!(sector.iter().all(|byte| *byte == sector[0]), "torn in a sector");
+                for number in 0..2 {
+                    let mut block = [9; BLOCK_SIZE_BYTES];
+                    file.copy_block(number, &mut block);
+                    for sector in block.chunks(SECTOR_SIZE_BYTES) {
+                        assert!(sector.iter().all(|byte| *byte == sector[0]), "torn in a sector");
+                    }
                 }
             }
         }
@@ -406,9 +411,7 @@ mod tests {
         file.write(0, &[1; 1024]);
         file.break_sector(9);
         let mut file = file.renewed(8192);
-        let mut contents = Vec::new();
-        file.copy_to(&mut contents);
-        assert_eq!(contents, [0; 8192]);
+        assert!((0..2).all(|number| file.is_block(number, &[0; BLOCK_SIZE_BYTES])));
         assert_eq!((at(&file, 9 * 512), file.unsynced()), (0, 0));
         file.write(512, &[2; 512]);
         assert_eq!((at(&file, 511), at(&file, 512), at(&file, 1024)), (0, 2, 0));

@@ -2,7 +2,6 @@
 //!
 //! Invariant: whichever it is, checkers are told the same facts of the same calls.
 
-use engine::api::EventType;
 use net::wire::{
     self, ClientHello, ClientSession, Message, WatchCreateRequest, WatchFilter, events_cost_bytes,
 };
@@ -11,8 +10,8 @@ use shard::input::Door;
 use super::grpc;
 use super::session::Protocol;
 use crate::check::watches::Told;
-use crate::model::watch::{Heard, Interest};
-use crate::model::{Answer, Failure, Kv, Request};
+use crate::model::watch::Interest;
+use crate::model::{Answer, Failure, Request};
 
 /// What a client is told.
 #[derive(Debug)]
@@ -218,7 +217,7 @@ fn hear(message: Message<'_>, on_said: &mut dyn FnMut(Said)) {
         Message::Reply { request_id: id, opcode, body } => {
             let (header, answer) =
                 wire::Answer::decode(opcode, body).expect("answers that verify decode");
-            let answer = Answer::of(&answer).expect("only known requests are made");
+            let answer = Answer::of(answer).expect("only known requests are made");
             on_said(Said::Done { id, revision: header.revision, answer });
         }
         Message::Error { request_id: 0, .. } | Message::GoAway { .. } => on_said(Said::Over),
@@ -229,13 +228,7 @@ fn hear(message: Message<'_>, on_said: &mut dyn FnMut(Said)) {
             on_said(Said::Watch(Told::Created(header.revision)))
         }
         Message::WatchEvents { header, events, .. } => {
-            let heard = events.iter().map(|event| Heard {
-                mod_revision: event.kv.mod_revision,
-                key: event.kv.key.to_vec(),
-                kv: (event.event_type == EventType::Put).then(|| Kv::of(&event.kv)),
-                previous: event.prev_kv.as_ref().map(Kv::of),
-            });
-            on_said(Said::Watch(Told::Events(header.revision, heard.collect())));
+            on_said(Said::Watch(Told::Events(header.revision, events)));
         }
         Message::WatchProgressed { header, .. } => {
             on_said(Said::Watch(Told::Progress(header.revision)));

@@ -94,12 +94,20 @@ impl DiskImage {
         pages
     }
 
-    /// The bytes of the page file, in memory that was used before. Unreadable sectors are zeros.
-    pub fn map_pages_to(&self, pages: &mut HeapPages) {
-        let bytes = pages.bytes_mut();
-        self.pages.copy_to(bytes);
+    /// Makes `pages` those of the page file, whatever they were; says whether they were others.
+    /// Unreadable sectors are zeros.
+    pub fn map_pages_to(&self, pages: &mut HeapPages) -> bool {
         // A write that broke off may have left part of a page at the end.
-        bytes.truncate(bytes.len() / PAGE_SIZE_BYTES * PAGE_SIZE_BYTES);
+        let count = self.pages.size_bytes() as usize / PAGE_SIZE_BYTES;
+        let mut has_changed = pages.bytes().len() != count * PAGE_SIZE_BYTES;
+        pages.set_length(count);
+        for page in 0..count {
+            if !self.pages.is_block(page as u64, &pages.bytes().as_chunks().0[page]) {
+                self.pages.copy_block(page as u64, pages.page_mut(PageNumber(page as u64)));
+                has_changed = true;
+            }
+        }
+        has_changed
     }
 
     /// The two meta pages as a start reads them; `None` is one that cannot be read.

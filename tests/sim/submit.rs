@@ -274,7 +274,7 @@ impl World {
         let Some(&(link, end)) = self.process_mut(slot).links.get(&connection) else { return };
         let taken = self.network.transmit(link, end, bytes, self.now_us, &mut self.queue);
         if 0 < taken {
-            self.tell_taken(slot, connection, taken);
+            self.tell_taken(slot, connection, taken, false);
         }
         let unsent_bytes = self.network.unsent_bytes(link, end);
         self.judge(slot, Bound::UnsentBytes, unsent_bytes);

@@ -3,7 +3,7 @@
 //! Invariant: what it heard is kept connection by connection; the next one starts behind the last
 //! revision heard or promised.
 
-use std::collections::BTreeMap;
+use engine::api::EventList;
 
 use super::coverage::Sight;
 use super::random::Random;
@@ -26,8 +26,6 @@ pub struct Watcher {
     next: i64,
     /// What was heard on each connection.
     pub watched: Vec<Watched>,
-    /// Events by revision.
-    pub heard: BTreeMap<i64, Vec<Heard>>,
     asked_us: u64,
 }
 
@@ -53,7 +51,6 @@ impl Watcher {
             line: Line::new(Speech::new(tongue)),
             next: start_revision,
             watched: Vec::new(),
-            heard: BTreeMap::new(),
             asked_us: 0,
         }
     }
@@ -68,6 +65,19 @@ impl Watcher {
     /// Which client it is.
     pub fn number(&self) -> usize {
         self.number
+    }
+
+    /// What it heard, ordered by revision; within one as it was told.
+    pub fn heard(&self) -> Vec<Heard<'_>> {
+        let told = self.watched.iter().flat_map(|watched| &watched.told);
+        let events = told.filter_map(|(_, told)| match told {
+            Told::Events(_, events) => Some(events),
+            _ => None,
+        });
+        let mut heard = Vec::with_capacity(events.clone().map(EventList::len).sum());
+        heard.extend(events.flat_map(|events| events.iter().map(Heard::of)));
+        heard.sort_by_key(|event| event.mod_revision);
+        heard
     }
 
     /// Everything below was heard.
@@ -96,13 +106,8 @@ impl Watcher {
             Told::Created(revision) if self.next == 0 => self.next = revision + 1,
             Told::Created(_) => {}
             Told::Events(_, events) => {
-                for event in events {
-                    let revision = event.mod_revision;
-                    if self.is_auditor {
-                        self.heard.entry(revision).or_default().push(event.clone());
-                    }
-                    self.next = self.next.max(revision + 1);
-                }
+                let newest = events.iter().map(|event| event.kv.mod_revision).max();
+                self.next = self.next.max(newest.unwrap_or_default() + 1);
             }
             Told::Progress(revision) => self.next = self.next.max(revision + 1),
             Told::Canceled(revision) => self.next = self.next.max(*revision),

@@ -280,7 +280,7 @@ impl World {
         size_bytes: usize,
     ) {
         if self.has_link(slot, connection, link) {
-            self.tell_taken(slot, connection, size_bytes);
+            self.tell_taken(slot, connection, size_bytes, true);
         }
         if self.network.is_closing(link, end) && self.network.unsent_bytes(link, end) == 0 {
             let at_us = self.network.last_us(link, end).max(self.now_us) + 1;

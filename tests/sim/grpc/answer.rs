@@ -4,13 +4,13 @@
 //! run: a member wrote it.
 //! Source: fact sheet of the etcd v3 API, section 2.
 
+use engine::api::{Event, EventType, KeyValue, KvList};
 use net::etcd::method::Method;
 use net::etcd::proto::{etcdserverpb as pb, mvccpb};
 use pb::response_op::Response as OneOp;
 use prost::Message;
 
-use crate::model::watch::Heard;
-use crate::model::{Answer, Kv, OpAnswer, RangeAnswer};
+use crate::model::{Answer, OpAnswer, RangeAnswer};
 
 /// Revision and answer in the message of a call.
 pub fn answer_of(method: Method, message: &[u8]) -> (i64, Answer) {
@@ -21,11 +21,11 @@ pub fn answer_of(method: Method, message: &[u8]) -> (i64, Answer) {
         }
         Method::Put => {
             let told: pb::PutResponse = decode(message);
-            (revision(&told.header), Answer::Put { previous: told.prev_kv.map(kv) })
+            (revision(&told.header), Answer::Put { previous: kvs(&told.prev_kv) })
         }
         Method::DeleteRange => {
             let told: pb::DeleteRangeResponse = decode(message);
-            let previous = told.prev_kvs.into_iter().map(kv).collect();
+            let previous = kvs(&told.prev_kvs);
             (revision(&told.header), Answer::Delete { deleted: told.deleted, previous })
         }
         Method::Txn => {
@@ -82,26 +82,28 @@ pub fn revision(header: &Option<pb::ResponseHeader>) -> i64 {
     header.revision
 }
 
-/// An event as the model tells it.
-pub fn heard(event: mvccpb::Event) -> Heard {
-    let is_put = event.r#type() == mvccpb::event::EventType::Put;
-    let kv = kv(event.kv.expect("an event is about a key"));
-    Heard {
-        mod_revision: kv.mod_revision,
-        key: kv.key.clone(),
-        kv: is_put.then_some(kv),
-        previous: event.prev_kv.map(self::kv),
-    }
+/// An event of a watch.
+pub fn event(event: &mvccpb::Event) -> Event<'_> {
+    let event_type = match event.r#type() {
+        mvccpb::event::EventType::Put => EventType::Put,
+        mvccpb::event::EventType::Delete => EventType::Delete,
+    };
+    let kv = kv(event.kv.as_ref().expect("an event is about a key"));
+    Event { event_type, kv, prev_kv: event.prev_kv.as_ref().map(self::kv) }
 }
 
 fn decode<M: Message + Default>(message: &[u8]) -> M {
     M::decode(message).expect("members' messages decode")
 }
 
-fn kv(kv: mvccpb::KeyValue) -> Kv {
-    Kv {
-        key: kv.key.to_vec(),
-        value: kv.value.to_vec(),
+fn kvs<'a>(told: impl IntoIterator<Item = &'a mvccpb::KeyValue>) -> KvList {
+    told.into_iter().map(kv).collect()
+}
+
+fn kv(kv: &mvccpb::KeyValue) -> KeyValue<'_> {
+    KeyValue {
+        key: &kv.key,
+        value: &kv.value,
         create_revision: kv.create_revision,
         mod_revision: kv.mod_revision,
         version: kv.version,
@@ -110,8 +112,7 @@ fn kv(kv: mvccpb::KeyValue) -> Kv {
 }
 
 fn range(told: pb::RangeResponse) -> RangeAnswer {
-    let kvs = told.kvs.into_iter().map(kv).collect();
-    RangeAnswer { kvs, is_more: told.more, count: told.count }
+    RangeAnswer { kvs: kvs(&told.kvs), is_more: told.more, count: told.count }
 }
 
 /// Headers of single operations name a revision and nobody.
@@ -126,12 +127,12 @@ fn op(told: pb::ResponseOp) -> OpAnswer {
         }
         OneOp::ResponsePut(told) => {
             let revision = op_revision(&told.header);
-            OpAnswer::Put { revision, previous: told.prev_kv.map(kv) }
+            OpAnswer::Put { revision, previous: kvs(&told.prev_kv) }
         }
         OneOp::ResponseDeleteRange(told) => OpAnswer::Delete {
             revision: op_revision(&told.header),
             deleted: told.deleted,
-            previous: told.prev_kvs.into_iter().map(kv).collect(),
+            previous: kvs(&told.prev_kvs),
         },
         OneOp::ResponseTxn(told) => OpAnswer::Txn {
             is_success: told.succeeded,

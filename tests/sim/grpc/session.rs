@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
+use engine::api::EventList;
 use net::etcd::method::Method;
 use net::grpc::framing::{PREFIX_SIZE_BYTES, decode_prefix, message_prefix};
 
@@ -264,7 +265,7 @@ impl Session {
         }
         assert!(told.watch_id == WATCH_ID || is_for_all, "told of another watch: {told:?}");
         assert!(!told.fragment, "nobody asked for pieces");
-        let events: Vec<_> = told.events.into_iter().map(answer::heard).collect();
+        let events: EventList = told.events.iter().map(answer::event).collect();
         if told.created {
             assert!(events.is_empty(), "a watch begins with nothing");
             on_said(Said::Watch(Told::Created(revision)));

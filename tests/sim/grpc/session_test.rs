@@ -1,5 +1,6 @@
 //! The client's side against the shipped one: one member, no world.
 
+use engine::api::{EventType, KvList};
 use shard::input::Door;
 
 use super::*;
@@ -76,15 +77,16 @@ fn calls_of_every_habit_are_answered_through_windows_of_every_size() {
         let revision = talk.call(&put("a", 200_000)).expect("it fits").0;
         let told = talk.call(&put("a", 3)).expect("it fits");
         assert_eq!(told.0, revision + 1);
-        let Answer::Put { previous: Some(previous) } = told.1 else { panic!("{told:?}") };
+        let Answer::Put { previous } = &told.1 else { panic!("{told:?}") };
+        let previous = previous.first().expect("it was asked for");
         assert_eq!((previous.value.len(), previous.mod_revision), (200_000, revision));
         let range = Range { revision, ..Range::key(b"a") };
         let (_, answer) = talk.call(&Request::Range(range)).expect("it is kept");
         let Answer::Range(range) = answer else { panic!("{answer:?}") };
-        assert_eq!((range.count, range.kvs[0].value.len()), (1, 200_000));
+        assert_eq!((range.count, range.kvs.first().expect("one").value.len()), (1, 200_000));
         let delete = Delete { key: b"b".to_vec(), ..Delete::default() };
         let (_, answer) = talk.call(&Request::Delete(delete)).expect("nothing to do is done");
-        assert_eq!(answer, Answer::Delete { deleted: 0, previous: Vec::new() });
+        assert_eq!(answer, Answer::Delete { deleted: 0, previous: KvList::default() });
         let failure = talk.call(&put("", 1)).expect_err("a key is missing");
         assert_eq!((failure.code, &*failure.message), (3, "etcdserver: key is not provided"));
     }
@@ -127,8 +129,9 @@ fn a_watch_hears_of_changes_and_how_far_it_is() {
         }
         let (revision, events) = heard.expect("the change is told");
         assert!(is_done);
-        assert_eq!((revision, events.len(), events[0].mod_revision), (from + 1, 1, from + 1));
-        assert_eq!(events[0].kv.as_ref().expect("a put").value.len(), 50_000);
+        let event = events.event(0);
+        assert_eq!((revision, events.len(), event.kv.mod_revision), (from + 1, 1, from + 1));
+        assert_eq!((event.event_type, event.kv.value.len()), (EventType::Put, 50_000));
         talk.session.ask_progress();
         talk.exchange();
         let said = talk.said.pop();
