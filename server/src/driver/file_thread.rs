@@ -12,10 +12,10 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
 use super::waker::Waker;
 use crate::error::Fault;
@@ -28,6 +28,8 @@ pub trait Worker: Send + 'static {
     type Report: Send + 'static;
     /// Its name, for the thread and for errors.
     const NAME: &'static str;
+    /// It rests after this long without orders.
+    const REST_AFTER: Duration = Duration::from_secs(2);
 
     /// Does one order.
     fn work(&mut self, order: Self::Order) -> Result<Option<Self::Report>, Fault>;
@@ -47,18 +49,39 @@ pub struct FileThread<W: Worker> {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The next order; `None` when the core is gone. The worker rests once while it waits.
+/// The next order; `None` when the core is gone. The worker rests once while it waits. Before it
+/// sleeps it lets the core run, which may share its processor and have the next order at once: under
+/// load that saves a sleep. The queue's own way of waiting would spin besides, which saves nothing.
 fn next_order<W: Worker>(queue: &Receiver<W::Order>, worker: &mut W) -> Option<W::Order> {
-    match queue.recv_timeout(REST_AFTER) {
-        Ok(order) => return Some(order),
-        Err(RecvTimeoutError::Disconnected) => return None,
-        Err(RecvTimeoutError::Timeout) => worker.rest(),
+    let mut rest_at = None;
+    let mut has_rested = false;
+    let mut yields = 0;
+    loop {
+        match queue.try_recv() {
+            Ok(order) => return Some(order),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) if yields < YIELDS_MAX => {
+                yields += 1;
+                std::thread::yield_now();
+            }
+            // Who sends or hangs up after this wakes the thread, or keeps it from sleeping.
+            Err(TryRecvError::Empty) if has_rested => std::thread::park(),
+            Err(TryRecvError::Empty) => {
+                let now = Instant::now();
+                let rest_at = *rest_at.get_or_insert(now + W::REST_AFTER);
+                if now < rest_at {
+                    std::thread::park_timeout(rest_at - now);
+                } else {
+                    worker.rest();
+                    has_rested = true;
+                }
+            }
+        }
     }
-    queue.recv().ok()
 }
 
-/// A worker without orders for this long rests.
-const REST_AFTER: Duration = Duration::from_secs(2);
+/// So often the thread lets others run before it sleeps.
+const YIELDS_MAX: u32 = 2;
 
 impl<W: Worker> FileThread<W> {
     /// Starts the thread.
@@ -112,11 +135,19 @@ impl<W: Worker> FileThread<W> {
                 Ok(()) => {}
                 Err(TrySendError::Full(order)) => {
                     self.backlog.push_front(order);
-                    return;
+                    break;
                 }
                 // The thread has reported why it ended, or `report` will say that it did.
                 Err(TrySendError::Disconnected(_)) => return,
             }
+        }
+        self.wake();
+    }
+
+    /// The thread has something to do, or is to end.
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
         }
     }
 
@@ -127,8 +158,8 @@ impl<W: Worker> FileThread<W> {
         }
         match self.reports.try_recv() {
             Ok(report) => report.map(Some),
-            Err(crossbeam::channel::TryRecvError::Empty) => Ok(None),
-            Err(crossbeam::channel::TryRecvError::Disconnected) => Err(Fault::ThreadEnded(W::NAME)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(Fault::ThreadEnded(W::NAME)),
         }
     }
 
@@ -150,6 +181,7 @@ impl<W: Worker> FileThread<W> {
             std::thread::yield_now();
         }
         self.orders = None;
+        self.wake();
         // Reports are taken until the thread has hung up, so that it never waits for room.
         while self.reports.recv().is_ok() {}
         if let Some(thread) = self.thread.take() {
@@ -197,6 +229,45 @@ mod tests {
             }
             std::thread::yield_now();
         }
+    }
+
+    /// Says when it rests.
+    struct Idler(Sender<()>);
+
+    impl Worker for Idler {
+        type Order = u64;
+        type Report = u64;
+        const NAME: &'static str = "idler";
+        const REST_AFTER: Duration = Duration::from_millis(1);
+
+        fn work(&mut self, order: u64) -> Result<Option<u64>, Fault> {
+            Ok(Some(order))
+        }
+
+        fn rest(&mut self) {
+            self.0.send(()).expect("the test waits for it");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_rests_is_woken_by_an_order_and_by_the_end() {
+        let (rests, rested) = bounded(1);
+        let mut thread = FileThread::start(Idler(rests), Waker::new().unwrap()).unwrap();
+        for n in 0..20 {
+            rested.recv().expect("it has nothing to do");
+            assert!(rested.is_empty(), "once is enough");
+            thread.order(n);
+            let report = loop {
+                if let Some(report) = thread.report().unwrap() {
+                    break report;
+                }
+                std::thread::yield_now();
+            };
+            assert_eq!(report, n);
+        }
+        rested.recv().expect("it has nothing to do");
+        thread.stop();
+        assert!(rested.recv().is_err(), "it is gone");
     }
 
     #[test]
