@@ -20,6 +20,7 @@ const EXPECTED: &[(Excuse, &str)] = &[
     // Whether it is served in the end is for others to judge.
     (Excuse::Rot, "no entry is applied: a broken page was found on no other member"),
     (Excuse::Rot, "a broken page was found on no other member"),
+    (Excuse::Rot, "watches that are behind are not served"),
     (Excuse::Turnover, "the member has been permanently removed from the cluster"),
 ];
 

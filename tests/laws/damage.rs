@@ -217,6 +217,28 @@ fn storage_map_4_what_no_other_member_has_is_refused_and_the_rest_is_served() {
 }
 
 #[test]
+fn storage_map_4_a_page_that_a_silent_member_may_have_is_not_called_lost() {
+    let (mut group, model) = written(3);
+    let follower = group.follower();
+    let whole = pages(&mut group, follower);
+    let concerned = pages_that(&whole, breaks_reads);
+    let broken = concerned[concerned.len() / 2];
+    group.isolate(follower, true);
+    group.member(follower).alter_page(broken);
+    let mut client = group.connect(follower);
+    let read = Request::Range(RangeRequest { serializable: true, ..all() });
+    // Refused when it was waited for, then at once.
+    for _ in 0..2 {
+        let failure = group.call(follower, &mut client, &read).unwrap_err();
+        assert!(failure.message.contains("timed out"), "{failure:?}");
+    }
+    group.isolate(follower, false);
+    group.advance(11_000_000);
+    assert_reads(&mut group, follower, &model);
+    assert!(pages(&mut group, follower).bytes() == whole.bytes());
+}
+
+#[test]
 fn storage_map_4_a_start_that_needs_a_broken_page_waits_for_it_and_takes_no_part_before() {
     let (mut group, model) = written(3);
     let whole = pages(&mut group, 0);

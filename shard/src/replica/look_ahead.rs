@@ -110,17 +110,17 @@ impl<M: PageMap> Replica<M> {
             Some(corruption) if self.on_broken_page(&corruption, Need::Read) => {
                 self.look_ahead.waiting.push((corruption.page.0, look));
             }
-            Some(_) => {
+            Some(corruption) => {
                 self.look_ahead.size_bytes -= look.command.len();
-                self.on_proposal_lost(look.waiter, Unavailable::Corrupt);
+                self.on_proposal_lost(look.waiter, self.refusal_of(&corruption));
             }
         }
     }
 
     /// A broken page could not be mended: what needs it is refused.
-    pub(super) fn refuse_looks_at(&mut self, page: u64) {
+    pub(super) fn refuse_looks_at(&mut self, page: u64, why: Unavailable) {
         for look in self.look_ahead.take_refused(Some(page), self.now_us) {
-            self.on_proposal_lost(look.waiter, Unavailable::Corrupt);
+            self.on_proposal_lost(look.waiter, why);
         }
     }
 

@@ -188,9 +188,9 @@ impl<M: PageMap> Replica<M> {
     }
 
     /// A broken page could not be mended: what needs it is refused.
-    pub(super) fn refuse_reads_of(&mut self, page: u64) {
+    pub(super) fn refuse_reads_of(&mut self, page: u64, why: Unavailable) {
         for running in self.reads.take_waiting(page) {
-            self.finish(running.origin, Outcome::Failed(Unavailable::Corrupt));
+            self.finish(running.origin, Outcome::Failed(why));
         }
     }
 
@@ -320,7 +320,10 @@ impl<M: PageMap> Replica<M> {
             Err(corruption) if self.on_broken_page(&corruption, Need::Read) => {
                 self.reads.waiting.push((corruption.page.0, running));
             }
-            Err(_) => self.finish(running.origin, Outcome::Failed(Unavailable::Corrupt)),
+            Err(corruption) => {
+                let why = self.refusal_of(&corruption);
+                self.finish(running.origin, Outcome::Failed(why));
+            }
         }
     }
 

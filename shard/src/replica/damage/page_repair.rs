@@ -16,6 +16,7 @@ use engine::page::map::{Checksum, Corruption, PAGE_SIZE_BYTES, PageMap, PageNumb
 use net::peer::{PageRun, PageWanted, PeerMessage};
 
 use crate::effect::{Effect, Effects, LogLevel};
+use crate::message::Unavailable;
 use crate::metrics::{Metrics, Scalar};
 use crate::peers::Peers;
 use crate::replica::{DEFAULT_GROUP, Replica};
@@ -53,8 +54,8 @@ pub(in crate::replica) struct PageRepair {
     broken: BTreeMap<u64, Broken>,
     /// First pages of what is being written.
     writing: Vec<u64>,
-    /// Given up, and until when they are not asked for again: no interval ends meanwhile.
-    given_up: BTreeMap<u64, u64>,
+    /// Given up; else no interval would end while they are asked for.
+    given_up: BTreeMap<u64, GivenUp>,
     /// When it was looked at last.
     seen_us: u64,
     /// Found broken since it was last told.
@@ -67,14 +68,24 @@ struct Broken {
     count: u32,
     expected: Checksum,
     need: Need,
-    /// Members that do not have it.
+    /// Members that are not asked for now: they do not have it, or cannot be reached.
     without: BTreeSet<u64>,
+    /// Members that said that they do not have it.
+    denied: BTreeSet<u64>,
     asked: Option<Asked>,
     /// Who sent it, and its bytes, of the right checksum.
     found: Option<(u64, Bytes)>,
     /// When the members that did not have it are asked again.
     again_us: u64,
     complain_us: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct GivenUp {
+    /// It is not asked for again before.
+    until_us: u64,
+    /// Why what needs it is refused.
+    why: Unavailable,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +120,7 @@ impl PageRepair {
             }
             return known.expected == expected;
         }
-        let is_given_up = self.given_up.get(&page.0).is_some_and(|until_us| now_us < *until_us);
+        let is_given_up = self.given_up.get(&page.0).is_some_and(|known| now_us < known.until_us);
         if need == Need::Read && (is_given_up || BROKEN_MAX <= self.broken.len()) {
             // Apply waits for one at a time: there is room for that.
             return false;
@@ -122,6 +133,7 @@ impl PageRepair {
             expected,
             need,
             without: BTreeSet::new(),
+            denied: BTreeSet::new(),
             asked: None,
             found: None,
             again_us: now_us + ASK_AGAIN_US,
@@ -165,6 +177,7 @@ impl PageRepair {
             broken.asked = None;
             if broken.found.is_none() {
                 broken.without.insert(member);
+                broken.denied.insert(member);
             }
         }
     }
@@ -345,11 +358,22 @@ impl<M: PageMap> Replica<M> {
         }
     }
 
-    /// Gives up pages that nobody had in time; those that apply needs are complained about.
+    /// Why what needs a page is refused that is not being mended.
+    pub(in crate::replica) fn refusal_of(&self, corruption: &Corruption) -> Unavailable {
+        let known = self.page_repair.given_up.get(&corruption.page.0);
+        known.map_or(Unavailable::Corrupt, |known| known.why)
+    }
+
+    /// Gives up pages that nobody had in time; those that apply needs are complained about. What
+    /// all other members have said not to have is lost; as long as one was not heard, the client may
+    /// come again.
     fn give_up_overdue(&mut self, fx: &mut Effects) {
         let now_us = self.now_us;
         let mut given_up = Vec::new();
         let mut is_state_wanted = false;
+        let own = self.config.member_id;
+        let members = self.raft.configuration().members();
+        let others: Vec<u64> = members.map(|id| id.0).filter(|id| *id != own).collect();
         for (first, broken) in &mut self.page_repair.broken {
             let is_written = self.page_repair.writing.contains(first);
             if is_written || now_us < broken.complain_us {
@@ -369,7 +393,11 @@ impl<M: PageMap> Replica<M> {
             let message = message.to_string();
             fx.push(Effect::Log { level: LogLevel::Warn, message, fields });
             if broken.need == Need::Read {
-                given_up.push(*first);
+                let is_lost = others.iter().all(|member| broken.denied.contains(member));
+                given_up.push((
+                    *first,
+                    if is_lost { Unavailable::Corrupt } else { Unavailable::TimedOut },
+                ));
             } else {
                 is_state_wanted = true;
             }
@@ -378,14 +406,15 @@ impl<M: PageMap> Replica<M> {
             self.want_state_of_others();
         }
         let known = &mut self.page_repair.given_up;
-        known.retain(|_, until_us| now_us < *until_us);
-        for first in given_up {
+        known.retain(|_, known| now_us < known.until_us);
+        for (first, why) in given_up {
             self.page_repair.broken.remove(&first);
             if self.page_repair.given_up.len() < GIVEN_UP_MAX {
-                self.page_repair.given_up.insert(first, now_us + GIVEN_UP_US);
+                let until_us = now_us + GIVEN_UP_US;
+                self.page_repair.given_up.insert(first, GivenUp { until_us, why });
             }
-            self.refuse_reads_of(first);
-            self.refuse_looks_at(first);
+            self.refuse_reads_of(first, why);
+            self.refuse_looks_at(first, why);
         }
     }
 }
