@@ -251,6 +251,26 @@ mod tests {
     }
 
     #[test]
+    fn an_image_follows_the_page_file_and_says_whether_it_had_to() {
+        let mut disk = DiskImage::default();
+        let mut image = HeapPages::new();
+        assert!(!disk.map_pages_to(&mut image), "both are empty");
+        disk.write_pages(0, &[1; 3 * PAGE_SIZE_BYTES]);
+        for (what, is_other) in [("longer", true), ("the same", false)] {
+            assert_eq!(disk.map_pages_to(&mut image), is_other, "{what}");
+            assert!(image.bytes() == [1; 3 * PAGE_SIZE_BYTES], "{what}");
+        }
+        disk.pages_mut().flip_bit(PAGE_SIZE_BYTES as u64 + 5, 0);
+        assert!(disk.map_pages_to(&mut image) && !disk.map_pages_to(&mut image));
+        assert_eq!(image.bytes()[PAGE_SIZE_BYTES + 5], 0);
+        disk.pages_mut().break_block(2);
+        assert!(disk.map_pages_to(&mut image), "what cannot be read is zeros");
+        assert!(image.bytes()[2 * PAGE_SIZE_BYTES..].iter().all(|byte| *byte == 0));
+        *disk.pages_mut() = SectorFile::default();
+        assert!(disk.map_pages_to(&mut image) && image.bytes().is_empty(), "shorter");
+    }
+
+    #[test]
     fn pages_are_installed_from_the_side_file() {
         let mut disk = DiskImage::default();
         disk.write_pages(0, &[1; 3 * PAGE_SIZE_BYTES]);
