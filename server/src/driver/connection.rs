@@ -490,3 +490,7 @@ const SLICES_MAX: usize = 64;
 /// As much may be sent without a step of its own to tell it; shard waits for more than this only.
 pub const TOLD_LATE_BYTES_MAX: usize = 32 << 10;
 const CLOSE_WAIT_US_MAX: u64 = 1_000_000;
+
+#[cfg(test)]
+#[path = "connection_test.rs"]
+mod tests;
