@@ -206,10 +206,14 @@ mod tests {
     #[test]
     fn a_run_is_verified_again_when_any_page_of_it_has_changed() {
         type Alter = fn(&mut HeapPages);
-        let alter: [(&str, Alter); 3] = [
+        let alter: [(&str, Alter); 4] = [
             ("written", |pages| {
                 let bytes = vec![9; PAGE_SIZE_BYTES].into();
                 pages.write(&PageWrite { first: PageNumber(2), bytes });
+            }),
+            ("cut off and there again", |pages| {
+                pages.set_length(2);
+                pages.set_length(4);
             }),
             ("altered", |pages| pages.page_mut(PageNumber(2))[7] ^= 1),
             ("altered anywhere", |pages| pages.bytes_mut()[2 * PAGE_SIZE_BYTES + 7] ^= 1),
