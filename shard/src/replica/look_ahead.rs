@@ -96,7 +96,7 @@ impl<M: PageMap> Replica<M> {
                 self.look_again(Look { command, waiter, run, deadline_us, term }, looked.err());
             }
             Ok(false) => self.on_proposal_lost(waiter, Unavailable::TooManyRequests),
-            Err(_) => self.on_proposal_lost(waiter, Unavailable::Corrupt),
+            Err(corruption) => self.on_proposal_lost(waiter, self.refusal_of(&corruption)),
         }
     }
 

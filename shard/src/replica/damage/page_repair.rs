@@ -358,10 +358,14 @@ impl<M: PageMap> Replica<M> {
         }
     }
 
-    /// Why what needs a page is refused that is not being mended.
+    /// Why what needs a page is refused that is not being mended. Where there are others, and none
+    /// was asked for want of room, nobody knows that it is lost.
     pub(in crate::replica) fn refusal_of(&self, corruption: &Corruption) -> Unavailable {
-        let known = self.page_repair.given_up.get(&corruption.page.0);
-        known.map_or(Unavailable::Corrupt, |known| known.why)
+        match self.page_repair.given_up.get(&corruption.page.0) {
+            Some(known) => known.why,
+            None if self.has_others() => Unavailable::TimedOut,
+            None => Unavailable::Corrupt,
+        }
     }
 
     /// Gives up pages that nobody had in time; those that apply needs are complained about. What
@@ -394,10 +398,8 @@ impl<M: PageMap> Replica<M> {
             fx.push(Effect::Log { level: LogLevel::Warn, message, fields });
             if broken.need == Need::Read {
                 let is_lost = others.iter().all(|member| broken.denied.contains(member));
-                given_up.push((
-                    *first,
-                    if is_lost { Unavailable::Corrupt } else { Unavailable::TimedOut },
-                ));
+                let why = if is_lost { Unavailable::Corrupt } else { Unavailable::TimedOut };
+                given_up.push((*first, why));
             } else {
                 is_state_wanted = true;
             }
